@@ -1,0 +1,1 @@
+"""What did a convolutional network learn? Explanations as function transformations of any JAX model."""

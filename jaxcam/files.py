@@ -1,0 +1,51 @@
+"""Whole files or none: what every room that writes to disk uses.
+
+A reader must never meet half a file, whatever killed the writer. So each file is written under a temporary
+name beside its place, flushed to the disk and then renamed, which a file system does in one step.
+"""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+
+def write_atomically(path: str | os.PathLike[str], write: Callable[[BinaryIO], object]) -> Path:
+    """Writes a file so that it appears whole or not at all.
+
+    Args:
+        path: where the file shall be; its directory must exist. A file of that name is replaced.
+        write: called with a binary file object to write to.
+
+    Returns:
+        The path written.
+
+    Raises:
+        OSError: the disk is full or the directory cannot be written; nothing is left behind.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     written = write_atomically(pathlib.Path(folder) / "a.txt", lambda file: file.write(b"whole"))
+        ...     written.read_bytes()
+        b'whole'
+    """
+    path = Path(path)
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp makes files private; results are as readable as any other file of the user.
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+    return path
