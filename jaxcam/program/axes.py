@@ -1,0 +1,104 @@
+"""Which axis of a value counts the images and which the units.
+
+Flax keeps channels last, Equinox first, `jax.vmap` puts the images anywhere. An explanation needs both axes of every layer, so
+they are followed from the input, where they are known, through every equation that keeps them.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from jax.extend import core
+
+from jaxcam.program.recognize import is_affine
+from jaxcam.program.trace import Node, Program, Value
+
+
+class Axes(NamedTuple):
+    """The image axis and the unit axis of a value; None where there is none or it cannot be told."""
+
+    images: int | None
+    units: int | None
+
+
+def follow_axes(program: Program, x: Value, live: set[Value]) -> dict[Value, Axes]:
+    """The axes of every value that depends on the input x, an array (n, …, c)."""
+    known = {x: Axes(0, len(program.avals[x].shape) - 1)}
+    for node in program.nodes:
+        operands = [atom for atom in node.inputs if not isinstance(atom, core.Literal) and atom in known]
+        if not operands:
+            continue
+        for output in node.outputs:
+            if output is not None:
+                known[output] = _after(node, program, operands, known, live, output)
+    return known
+
+
+def _after(
+    node: Node, program: Program, operands: list[Value], known: dict[Value, Axes], live: set[Value], output: Value
+) -> Axes:
+    source = operands[0]
+    axes, shape, new_shape = known[source], program.avals[source].shape, program.avals[output].shape
+    params = node.params
+
+    def moved(place: dict[int, int]) -> Axes:
+        return Axes(*(None if axis is None else place.get(axis) for axis in axes))
+
+    match node.name:
+        case "conv_general_dilated" if is_affine(node, live):
+            spec = params["dimension_numbers"].out_spec
+            return Axes(spec[0], spec[1])
+        case "dot_general":
+            return _after_dot(node, program, known, live)
+        case "transpose":
+            return moved({old: new for new, old in enumerate(params["permutation"])})
+        case "broadcast_in_dim":
+            kept = params["broadcast_dimensions"]
+            return moved({old: new for old, new in enumerate(kept) if shape[old] == new_shape[new]})
+        case "reshape" | "squeeze" | "expand_dims":
+            return moved(_through_reshape(shape, new_shape))
+        case "concatenate":
+            return axes
+    if "axes" in params and node.name.startswith("reduce"):
+        left = [axis for axis in range(len(shape)) if axis not in params["axes"]]
+        return moved({old: new for new, old in enumerate(left)})
+    # Elementwise or windowed: the operand of the result's rank tells.
+    for operand in operands:
+        if len(program.avals[operand].shape) == len(new_shape):
+            return known[operand]
+    return Axes(None, None)
+
+
+def _through_reshape(shape: tuple[int, ...], new_shape: tuple[int, ...]) -> dict[int, int]:
+    """Axes that a reshape leaves alone: same length, as many elements before."""
+    place = {}
+    for old, length in enumerate(shape):
+        for new, new_length in enumerate(new_shape):
+            if length == new_length and math.prod(shape[:old]) == math.prod(new_shape[:new]):
+                place[old] = new
+                if length != 1:
+                    break
+    return place
+
+
+def _after_dot(node: Node, program: Program, known: dict[Value, Axes], live: set[Value]) -> Axes:
+    (left_contract, right_contract), (left_batch, right_batch) = node.params["dimension_numbers"]
+    left, right = node.inputs
+    sides = []
+    for atom, contracted, batch in ((left, left_contract, left_batch), (right, right_contract, right_batch)):
+        rank = atom.val.ndim if isinstance(atom, core.Literal) else len(program.avals[atom].shape)
+        sides.append([axis for axis in range(rank) if axis not in contracted and axis not in batch])
+    free = len(left_batch)
+    place = {("left", axis): free + i for i, axis in enumerate(sides[0])}
+    place |= {("right", axis): free + len(sides[0]) + i for i, axis in enumerate(sides[1])}
+    place |= {("left", axis): i for i, axis in enumerate(left_batch)}
+    place |= {("right", axis): i for i, axis in enumerate(right_batch)}
+    if not is_affine(node, live):
+        return Axes(None, None)
+    on_left = not isinstance(left, core.Literal) and left in live
+    axes = known[left if on_left else right]  # type: ignore[index]
+    varying, kernel = ("left", 1) if on_left else ("right", 0)
+    images = None if axes.images is None else place.get((varying, axes.images))
+    units = place[("right" if kernel else "left", sides[kernel][-1])] if sides[kernel] else None
+    return Axes(images, units)
