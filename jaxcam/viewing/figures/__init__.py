@@ -1,0 +1,17 @@
+"""Figures for papers: each function returns a matplotlib figure and neither shows nor writes it."""
+
+from jaxcam.viewing.figures.charts import confidence, dead_units, history, pruning, similarity_curves
+from jaxcam.viewing.figures.pictures import averages, extreme_units, maps
+from jaxcam.viewing.figures.style import save
+
+__all__ = [
+    "averages",
+    "confidence",
+    "dead_units",
+    "extreme_units",
+    "history",
+    "maps",
+    "pruning",
+    "save",
+    "similarity_curves",
+]
