@@ -1,0 +1,99 @@
+"""One picture: whatever the file holds, the network gets upright RGB in [0, 1]."""
+
+import jax
+import numpy as np
+import PIL.Image
+import pytest
+
+import jaxcam.data as data
+
+NOISE = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
+
+
+def save(path, pixels, mode=None, **options):
+    image = PIL.Image.fromarray(pixels)
+    (image.convert(mode) if mode else image).save(path, **options)
+    return path
+
+
+def test_a_picture_in_its_own_size_keeps_its_bytes(tmp_path):
+    image = data.read_image(save(tmp_path / "a.png", NOISE), size=None)
+    assert image.dtype == np.float32
+    np.testing.assert_array_equal(image, NOISE.astype(np.float32) / 255)
+
+
+def test_the_shorter_side_is_resized_and_the_rest_cropped_evenly(tmp_path):
+    # Three gray blocks of 40×40; only the middle one is in the centered square.
+    blocks = np.repeat(np.uint8([50, 150, 250]), 40)[None, :, None] * np.ones((40, 1, 3), np.uint8)
+    for size in (20, 40, 80):
+        image = data.read_image(save(tmp_path / "a.png", blocks), size=size)
+        assert image.shape == (size, size, 3)
+        np.testing.assert_array_equal(image, np.float32(150 / 255))
+
+
+@pytest.mark.parametrize(
+    ("mode", "suffix"), [("L", ".png"), ("L", ".jpg"), ("LA", ".png"), ("P", ".png"), ("CMYK", ".jpg"), ("1", ".bmp")]
+)
+def test_every_kind_of_picture_becomes_rgb(tmp_path, mode, suffix):
+    red = np.zeros((8, 8, 3), np.uint8) + np.uint8([255, 0, 0])
+    image = data.read_image(save(tmp_path / f"a{suffix}", red, mode, quality=95), size=8)
+    assert image.shape == (8, 8, 3)
+    luminance = 76 / 255
+    expected = {"P": (1, 0, 0), "CMYK": (1, 0, 0)}.get(mode, (luminance,) * 3)
+    if mode != "1":  # One bit is dithered: only its mean is known.
+        np.testing.assert_allclose(image, np.broadcast_to(expected, image.shape), atol=0.02)
+
+
+def test_what_is_transparent_lies_on_white(tmp_path):
+    pixels = np.zeros((4, 4, 4), np.uint8)
+    pixels[:, 2:, 3] = 255
+    image = data.read_image(save(tmp_path / "a.png", pixels), size=None)
+    assert image[:, :2].min() == 1
+    assert image[:, 2:].max() == 0
+    palette = PIL.Image.new("P", (4, 4), 0)
+    palette.save(tmp_path / "b.png", transparency=0)
+    assert data.read_image(tmp_path / "b.png", size=None).min() == 1
+
+
+def test_sixteen_bits_are_scaled_not_clipped(tmp_path):
+    deep = np.linspace(0, 65535, 16).astype(np.uint16).reshape(4, 4)
+    image = data.read_image(save(tmp_path / "a.png", deep), size=None)
+    np.testing.assert_allclose(image[..., 0], deep / 65535, atol=1 / 255)
+
+
+def test_a_picture_taken_sideways_is_turned(tmp_path):
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6  # The camera was turned by a quarter: right side of the sensor is the top.
+    image = data.read_image(save(tmp_path / "a.png", NOISE, exif=exif), size=None)
+    np.testing.assert_array_equal(image, np.rot90(NOISE, -1).astype(np.float32) / 255)
+
+
+def test_one_channel_is_the_luminance(tmp_path):
+    gray = data.read_image(save(tmp_path / "a.png", NOISE), size=None, channels=1)
+    np.testing.assert_allclose(gray[..., 0], NOISE @ [0.299, 0.587, 0.114] / 255, atol=1 / 255)
+
+
+def test_a_truncated_picture_is_named(tmp_path):
+    path = save(tmp_path / "cut.jpg", NOISE.repeat(20, 0).repeat(20, 1))
+    path.write_bytes(path.read_bytes()[:-600])
+    with pytest.raises(ValueError, match=r"cannot read the image '.*cut\.jpg': .*truncated"):
+        data.read_image(path)
+    path.write_text("no picture")
+    with pytest.raises(ValueError, match=r"cannot read the image '.*cut\.jpg': not a picture"):
+        data.read_image(path)
+    with pytest.raises(FileNotFoundError, match="no image file 'gone'"):
+        data.read_image("gone")
+
+
+@pytest.mark.parametrize("size", [3, 5, 8, 13, 16, 50])
+def test_resizing_arrays_equals_jax_and_pillow(size):
+    image = np.random.default_rng(1).random((2, 16, 16, 3)).astype(np.float32)
+    resized = data.resize(image, size)
+    np.testing.assert_allclose(resized, jax.image.resize(image, (2, size, size, 3), "linear"), atol=1e-6)
+    pillow = PIL.Image.fromarray(image[0, ..., 0]).resize((size, size), PIL.Image.Resampling.BILINEAR)
+    np.testing.assert_allclose(resized[0, ..., 0], np.asarray(pillow), atol=1e-6)
+
+
+def test_resizing_crops_to_the_centered_square():
+    image = np.arange(4 * 8, dtype=np.float32).reshape(1, 4, 8, 1)
+    np.testing.assert_array_equal(data.resize(image, 4), image[:, :, 2:6])

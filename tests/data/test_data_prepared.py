@@ -1,0 +1,142 @@
+"""tensorflow-datasets without TensorFlow: a tiny set of its own, prepared and read by its own machinery."""
+
+import sys
+
+import numpy as np
+import pytest
+
+import jaxcam.data as data
+from jaxcam.data import prepared
+
+tfds = pytest.importorskip("tensorflow_datasets")
+
+
+def picture(number: int, height: int = 8) -> np.ndarray:
+    return np.random.default_rng(number).integers(0, 256, (height, 8, 3), np.uint8)
+
+
+class JaxcamTinySquares(tfds.core.GeneratorBasedBuilder):
+    """Twelve 8×8 pictures to train on and four to test."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        label = tfds.features.ClassLabel(names=["cat", "dog"])
+        features = tfds.features.FeaturesDict({"image": tfds.features.Image(shape=(8, 8, 3)), "label": label})
+        return tfds.core.DatasetInfo(builder=self, features=features, supervised_keys=("image", "label"))
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples(0, 12), "test": self._generate_examples(100, 4)}
+
+    def _generate_examples(self, start, count):
+        for number in range(start, start + count):
+            yield number, {"image": picture(number), "label": number % 2}
+
+
+class JaxcamTinyPhotos(tfds.core.GeneratorBasedBuilder):
+    """Pictures of several sizes, all in one split, and no word on what is to be learned from what."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        features = {"photo": tfds.features.Image(), "kind": tfds.features.ClassLabel(num_classes=2)}
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples()}
+
+    def _generate_examples(self):
+        for number in range(10):
+            yield number, {"photo": picture(number, height=8 + number), "kind": number % 2}
+
+
+class JaxcamTinyNumbers(tfds.core.GeneratorBasedBuilder):
+    """No pictures at all."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        features = tfds.features.FeaturesDict({"value": tfds.features.Scalar(dtype=np.int64)})
+        return tfds.core.DatasetInfo(builder=self, features=features)
+
+    def _split_generators(self, dl_manager):
+        return {"train": ((number, {"value": number}) for number in range(3))}
+
+    def _generate_examples(self):
+        raise NotImplementedError
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return tmp_path_factory.mktemp("tfds")
+
+
+def test_a_set_is_prepared_and_read_without_tensorflow(place):
+    loaded = data.load("tfds:jaxcam_tiny_squares", "test", data_dir=place)
+    assert loaded.images.shape == (4, 8, 8, 3)
+    assert loaded.names == ("cat", "dog")
+    expected = {picture(number).tobytes(): number % 2 for number in range(100, 104)}
+    got = {
+        (image * 255).round().astype(np.uint8).tobytes(): int(label)
+        for image, label in zip(loaded.images, loaded.labels, strict=True)
+    }
+    assert got == expected
+    assert "tensorflow" not in sys.modules
+
+
+def test_what_is_prepared_is_read_again_without_its_script_and_without_a_network(place, monkeypatch):
+    before = data.load("tfds:jaxcam_tiny_squares", data_dir=place)
+    monkeypatch.setattr(prepared, "_prepare", lambda *_: pytest.fail("it was there"))
+    monkeypatch.setattr(JaxcamTinySquares, "_generate_examples", None)
+    assert data.load("tfds:jaxcam_tiny_squares", data_dir=place).fingerprint == before.fingerprint
+
+
+def test_pictures_of_several_sizes_are_brought_to_one(place):
+    assert data.load("tfds:jaxcam_tiny_photos", data_dir=place, limit=2).images.shape == (2, 224, 224, 3)
+    assert data.load("tfds:jaxcam_tiny_photos", data_dir=place, image_size=6).images.shape[1:] == (6, 6, 3)
+
+
+def test_a_set_without_a_test_split_is_split_like_a_folder(place):
+    counts = [
+        data.load("tfds:jaxcam_tiny_photos", split, data_dir=place, image_size=6).count for split in ("train", "test")
+    ]
+    assert counts == [8, 2]
+
+
+def test_the_splits_of_a_set_are_offered(place):
+    with pytest.raises(ValueError, match="tfds:jaxcam_tiny_squares has no split 'tets'; did you mean 'test'"):
+        data.load("tfds:jaxcam_tiny_squares", "tets", data_dir=place)
+
+
+def test_a_set_without_labeled_images_is_refused(place):
+    with pytest.raises(ValueError, match=r"is not a set of labeled images; each example holds value \(Scalar\)"):
+        data.load("tfds:jaxcam_tiny_numbers", data_dir=place)
+
+
+def test_an_unknown_set_is_answered_with_the_closest(place):
+    with pytest.raises(ValueError, match=r"no 'mnits' in its catalog or in .*; did you mean 'mnist'") as caught:
+        data.load("tfds:mnits", data_dir=place)
+    assert "\n" not in str(caught.value)
+
+
+def test_without_a_network_a_set_fails_at_once_and_in_one_line(place, monkeypatch):
+    address = {"http://127.0.0.1:9/archive.zip": None}
+    monkeypatch.setattr(JaxcamTinySquares, "url_infos", address)
+    monkeypatch.setattr(JaxcamTinySquares, "VERSION", tfds.core.Version("2.0.0"))
+    with pytest.raises(ValueError, match=r"cannot be prepared there: no network, 127\.0\.0\.1 cannot be reached"):
+        data.load("tfds:jaxcam_tiny_squares:2.0.0", data_dir=place)
+
+
+def test_mnist_prepared_by_tensorflow_datasets_is_the_published_mnist(tmp_path, monkeypatch):
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 28, 28, 1), np.uint8)
+    examples = [(n, {"image": pixels[n], "label": n}) for n in range(6)]
+    mnist = tfds.builder_cls("mnist")
+    monkeypatch.setattr(mnist, "url_infos", {})
+    monkeypatch.setattr(mnist, "_split_generators", lambda self, _: {"train": self._generate_examples()})
+    monkeypatch.setattr(mnist, "_generate_examples", lambda self: iter(examples))
+    data.load("tfds:mnist", data_dir=tmp_path)
+    loaded = data.load("mnist", data_dir=tmp_path)
+    assert loaded.images.shape[1:] == (32, 32, 1)
+    expected = {n: pixels[n].astype(np.float32) / np.float32(255) for n in range(6)}
+    for image, label in zip(loaded.images, loaded.labels, strict=True):
+        np.testing.assert_array_equal(image[2:-2, 2:-2], expected[int(label)])
