@@ -49,19 +49,25 @@ def batches(images: Any, batch: int) -> Iterator[tuple[slice, np.ndarray]]:
         yield rows, part
 
 
+def padded_batches(images: Any, labels: np.ndarray, batch: int) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+    """Slices, float32 images and labels, all batches of one size: black images of label −1 fill up the last."""
+    size = min(batch, images.shape[0])
+    for rows, part in batches(images, batch):
+        pad = size - len(part)
+        padded = np.pad(part.astype(np.float32), ((0, pad), (0, 0), (0, 0), (0, 0)))
+        yield rows, padded, np.pad(labels[rows].astype(np.int32), (0, pad), constant_values=-1)
+
+
 def evaluate(
     function: Callable[..., jax.Array], model: Any, images: Any, labels: np.ndarray | None, batch: int
 ) -> Iterator[tuple[slice, np.ndarray]]:
     """Runs a compiled function of (model, images, labels) over the data, the last batch padded to the others' size."""
     arrays, static = split(model)
-    size = min(batch, images.shape[0])
-    labels = np.zeros(images.shape[0], np.int32) if labels is None else labels.astype(np.int32)
-    check_outputs(static, arrays, (size, *images.shape[1:]), labels)
-    for rows, part in batches(images, batch):
-        pad = size - len(part)
-        padded = np.pad(part.astype(np.float32), ((0, pad), (0, 0), (0, 0), (0, 0)))
-        values = np.asarray(function(static, arrays, padded, np.pad(labels[rows], (0, pad))))[: len(part)]
-        wrong = np.isnan(values).reshape(len(part), -1).any(axis=1)
+    labels = np.zeros(images.shape[0], np.int32) if labels is None else labels
+    check_outputs(static, arrays, (min(batch, images.shape[0]), *images.shape[1:]), labels)
+    for rows, padded, own in padded_batches(images, labels, batch):
+        values = np.asarray(function(static, arrays, padded, np.maximum(own, 0)))[: rows.stop - rows.start]
+        wrong = np.isnan(values).reshape(len(values), -1).any(axis=1)
         if wrong.any():
             raise ValueError(
                 f"the model answers NaN to image {rows.start + int(np.argmax(wrong))}; look at its weights"
