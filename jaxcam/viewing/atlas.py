@@ -9,11 +9,12 @@ import base64
 import io
 from typing import Any, NamedTuple
 
+import matplotlib
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 from PIL import Image
 
-from jaxcam.viewing.colors import finite, picture, reduced, signed_picture
+from jaxcam.viewing.colors import DIVERGING, SEQUENTIAL, SHARE, finite, picture, reduced, signed_picture, to_bytes
 from jaxcam.viewing.figures.style import short_names
 from jaxcam.viewing.runs import Sweep
 
@@ -90,6 +91,28 @@ def photograph(image: Float[Array | np.ndarray, "h w c"], side: int = 96) -> str
     return png(picture(reduced(finite(image, "a class average"), side)))
 
 
+def map_picture(map: Float[Array | np.ndarray, "h w c"], side: int = 96) -> str:
+    """One signed map as a data URI, on its own scale."""
+    return png(to_bytes(reduced(signed_picture(map) / 255.0, side)))
+
+
+def share_map(values: Float[Array | np.ndarray, "k k"]) -> str:
+    """Shares in [0, 1] as a picture of one pixel each, for tables too large to read."""
+    return png(matplotlib.colormaps[SHARE](finite(values, "the confidence"), bytes=True)[..., :3])
+
+
+def ramps(steps: int = 33) -> dict[str, list[list[int]]]:
+    """The color scales that the page's script paints with, as lists of red, green and blue.
+
+    Example:
+        >>> ramps()["diverging"][16]
+        [247, 247, 247]
+    """
+    names = {"diverging": DIVERGING, "sequential": SEQUENTIAL}
+    at = np.linspace(0, 1, steps)
+    return {name: matplotlib.colormaps[map](at, bytes=True)[:, :3].tolist() for name, map in names.items()}
+
+
 def strip(
     units: Int[Array | np.ndarray, " r"], maps: Float[Array | np.ndarray, "r y x c"], chosen: Plan
 ) -> tuple[str, tuple[int, int]]:
@@ -105,12 +128,12 @@ def strip(
     """
     # Colors first, then the reduction: a smaller picture then keeps the scale of the whole map.
     tiles = [
-        reduced(signed_picture(map).astype(float), chosen.side)
+        reduced(signed_picture(map) / 255.0, chosen.side)
         if unit >= 0
-        else np.full_like(reduced(np.zeros((*map.shape[:2], 3)), chosen.side), 255.0)
+        else np.full_like(reduced(np.zeros((*map.shape[:2], 3)), chosen.side), 1.0)
         for unit, map in zip(np.asarray(units), np.asarray(maps), strict=True)
     ]
-    pixels = np.floor(np.concatenate(tiles, axis=1) + 0.5).astype(np.uint8)
+    pixels = to_bytes(np.concatenate(tiles, axis=1))
     return png(pixels, colors=256 if chosen.thinned else None), tiles[0].shape[:2]
 
 
@@ -123,7 +146,7 @@ def pack(sweep: Sweep, chosen: Plan, *, larger_is_similar: bool) -> dict[str, An
         larger_is_similar: False for a distance.
 
     Returns:
-        JSON: names, `limit` and for each layer `similarity`, base64 of little-endian 16-bit integers (class by class;
+        JSON: names, `limit`, the `scale` at which colors end, and for each layer `similarity`, base64 of little-endian 16-bit integers (class by class;
         −32768 for a dead unit, else 32000 · value / limit), and `activation`, base64 of 32-bit floats.
     """
     values = {name: finite(sweep.similarity(name), f"the similarity of layer {name!r}") for name in sweep.layers}
@@ -146,11 +169,18 @@ def pack(sweep: Sweep, chosen: Plan, *, larger_is_similar: bool) -> dict[str, An
         "classes": [sweep.classes[i] for i in chosen.classes],
         "averages": [photograph(image) for image in sweep.average[chosen.classes]],
         "limit": limit,
+        "scale": _scale(values, sweep) or limit,
         "steps": STEPS,
         "direction": 1 if larger_is_similar else -1,
         "signed": any(float(array.min(initial=0)) < 0 for array in values.values()) or larger_is_similar,
         "layers": layers,
     }
+
+
+def _scale(values: dict[str, Float[np.ndarray, "k _"]], sweep: Sweep) -> float:
+    """Where the colors of the bands end: few units are far more similar than all others, and would leave them pale."""
+    live = np.concatenate([np.abs(array[~sweep.dead(name)]) for name, array in values.items()])
+    return float(np.percentile(live, 99, method="higher")) if live.size else 0.0
 
 
 def pictures(sweep: Sweep, layer: str, chosen: Plan) -> dict[str, Any]:

@@ -151,7 +151,7 @@ def finite(values: Float[Array | np.ndarray, "..."], what: str) -> Float[np.ndar
     bad = int(array.size - np.isfinite(array).sum())
     if bad:
         raise ValueError(
-            f"{what} holds {bad} NaN or infinite value{'s'[: bad > 1]} of {array.size}; it cannot be drawn"
+            f"{what} holds {bad} NaN or infinite value{'s' if bad > 1 else ''} of {array.size}; it cannot be drawn"
         )
     return array
 

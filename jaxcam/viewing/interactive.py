@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 from jaxtyping import Float
 
 from jaxcam.viewing.figures.style import short_names
-from jaxcam.viewing.tables import Curves, Deadness, Pruned, class_mean
+from jaxcam.viewing.tables import Deadness, Pruned, class_mean
 
 SYMBOLS = (
     "circle",
@@ -28,7 +28,7 @@ SYMBOLS = (
     "star",
 )
 SERIES = 10
-LAYOUT: dict[str, Any] = {"template": {}, "margin": {"l": 56, "r": 12, "t": 8, "b": 48}, "showlegend": False}
+LAYOUT: dict[str, Any] = {"template": {}, "margin": {"l": 56, "r": 12, "t": 8, "b": 30}, "showlegend": False}
 WAYS = (
     ("most", "most similar", "most", "circle", -0.18),
     ("random", "random (mean ± sd)", "random", "diamond", 0.0),
@@ -61,7 +61,7 @@ def history(table: Mapping[str, Float[np.ndarray, " e"]], quantity: str) -> go.F
     figure.update_layout(
         showlegend=True,
         legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
-        margin={"t": 32},
+        margin={"t": 8},
         xaxis={"title": {"text": "epoch"}, "zeroline": False},
         yaxis={"title": {"text": quantity}, "rangemode": "tozero", "zeroline": False},
     )
@@ -119,7 +119,7 @@ def curves(
     figure.update_layout(
         hovermode="closest",
         xaxis={"type": "category", "automargin": True, "tickangle": _angle(names)},
-        yaxis={"title": {"text": quantity}, "zeroline": True, "automargin": True},
+        yaxis={"title": {"text": quantity}, "zeroline": True, "automargin": True, "rangemode": "tozero"},
     )
     return figure
 
@@ -143,18 +143,22 @@ def dead(table: Deadness) -> go.Figure:
         figure.add_bar(
             x=short_names(table.layers),
             y=_list(np.array(counts) / units),
-            customdata=[[n, c, u] for n, c, u in zip(table.layers, counts, table.units, strict=True)],
+            customdata=[
+                f"{layer}<br>{words}: {count} of {number} units"
+                for layer, count, number in zip(table.layers, counts, table.units, strict=True)
+            ],
             name=words,
+            marker={"line": {"width": 0.5}},
             meta={"color": color},
-            hovertemplate=f"%{{customdata[0]}}<br>{words}: %{{customdata[1]}} of %{{customdata[2]}} units<extra></extra>",
+            hovertemplate="%{customdata}<extra></extra>",
         )
     figure.update_layout(
         barmode="stack",
         bargap=0.18,
         showlegend=True,
         legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "traceorder": "normal"},
-        margin={"t": 56},
-        xaxis={"type": "category", "automargin": True, "tickangle": _angle(table.layers)},
+        margin={"t": 8},
+        xaxis={"type": "category", "automargin": True, "tickangle": _angle(short_names(table.layers))},
         yaxis={"title": {"text": "share of the layer's units"}, "range": [0, 1], "tickformat": ".0%"},
     )
     return figure
@@ -196,6 +200,8 @@ def pruning(entries: Sequence[Pruned], *, live: bool) -> go.Figure:
             meta={"color": color},
             hovertemplate="%{customdata}<extra></extra>",
         )
+    spreads = [spread for entry in entries for spread in entry.accuracy.values()]
+    top = max([1.03, *(spread.mean + spread.deviation + 0.02 for spread in spreads)])
     baseline = entries[0].baseline
     if baseline is not None:
         figure.add_scatter(
@@ -211,7 +217,7 @@ def pruning(entries: Sequence[Pruned], *, live: bool) -> go.Figure:
         hovermode="closest",
         showlegend=True,
         legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
-        margin={"t": 56},
+        margin={"t": 8},
         xaxis={
             "tickvals": list(range(len(names))),
             "ticktext": names,
@@ -221,20 +227,9 @@ def pruning(entries: Sequence[Pruned], *, live: bool) -> go.Figure:
             "automargin": True,
             "tickangle": _angle(names),
         },
-        yaxis={"title": {"text": "test accuracy"}, "range": [0, 1.03], "tickformat": ".0%", "zeroline": False},
+        yaxis={"title": {"text": "test accuracy"}, "range": [0, top], "tickformat": ".0%", "zeroline": False},
     )
     return figure
-
-
-def both(all_units: Curves, live_units: Curves) -> tuple[tuple[str, str, Curves], ...]:
-    """The two ways of taking a layer's mean, with their key in the page and their words.
-
-    Example:
-        >>> empty = Curves(np.zeros((1, 1)), np.zeros((1, 1)))
-        >>> [key for key, _, _ in both(empty, empty)]
-        ['all', 'live']
-    """
-    return ("all", "all units", all_units), ("live", "live units only", live_units)
 
 
 def label(text: str) -> str:

@@ -1,0 +1,119 @@
+"""One page that shows a stranger what a network learned.
+
+The page is self-contained: script, style, plotly and every picture are inside, and its content security policy
+forbids the browser to fetch anything. So it opens from a disk, from a mail, behind a firewall, in ten years.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from jaxcam.files import write_atomically
+from jaxcam.viewing import atlas, sections
+from jaxcam.viewing.runs import KNOWN, find
+
+
+def report(run_dir: str | os.PathLike[str], out: str | os.PathLike[str] | None = None) -> Path:
+    """Writes one self-contained page, report.html, about a run and the runs inside its directory.
+
+    Args:
+        run_dir: what `jaxcam demo`, `train`, `averages`, `neurons` or `prune` left under `--out`. Sections appear
+            for those commands whose finished runs are found, at most two levels deep.
+        out: the file to write; by default report.html in `run_dir`.
+
+    Returns:
+        The path written.
+
+    Raises:
+        ValueError: the directory holds no finished run, or an unfinished one, or a file of a run is missing.
+
+    Example:
+        >>> report("no/such/run")
+        Traceback (most recent call last):
+        ...
+        ValueError: there is no run directory no/such/run; jaxcam demo --out no/such/run makes one
+    """
+    path = Path(out) if out is not None else Path(run_dir) / "report.html"
+    html = _render(_page(run_dir))
+    return write_atomically(path, lambda file: file.write(html.encode()))
+
+
+def _page(run_dir: str | os.PathLike[str]) -> dict[str, Any]:
+    """Everything the template shows."""
+    runs = find(run_dir)
+    by = {command: [run for run in runs if run.command == command] for command in KNOWN}
+    first = next(run for command in ("neurons", "train", "averages", "prune") for run in by[command])
+    model, data = first.part("model"), first.part("data")
+    page: dict[str, Any] = {
+        "model": str(model.get("name", "a network")),
+        "data": str(data.get("name", "its data")),
+        "trainings": [sections.training(run) for run in by["train"]],
+        "averages": [sections.averages(run) for run in by["averages"]],
+        "sweeps": [sections.neurons(run, index) for index, run in enumerate(by["neurons"])],
+        "prunings": [block for run in by["prune"] for block in sections.pruning(run)],
+        "runs": [sections.reproduce(run) for run in sorted(runs, key=lambda run: _order(run.command))],
+        "ramps": atlas.ramps(),
+        "details": [("Network", _described(model)), ("Data", _described(data))],
+    }
+    page["facts"] = _facts(model, page)
+    return page
+
+
+def _order(command: str) -> int:
+    """The order in which commands build on each other; the demo runs them all."""
+    return KNOWN.index(command) if command in KNOWN else -1
+
+
+def _facts(model: Mapping[str, Any], page: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The numbers at the head of the page: label and value."""
+    facts = []
+    if page["trainings"]:
+        facts.append(("test accuracy", f"{page['trainings'][0]['accuracy']:.1%}"))
+    if isinstance(model.get("parameters"), int):
+        facts.append(("parameters", f"{model['parameters']:,}"))
+    if page["sweeps"]:
+        sweep = page["sweeps"][0]
+        dead = sum(layer["always"] for layer in sweep["layers"]) / sweep["units"]
+        facts += [("layers", str(len(sweep["layers"]))), ("units", f"{sweep['units']:,}")]
+        facts += [("dead for every class", f"{dead:.0%}"), ("classes", str(len(sweep["classes"])))]
+    elif "classes" in model:
+        facts.append(("classes", str(model["classes"])))
+    return facts
+
+
+def _described(part: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The entries of a manifest's mapping as words, without those that say nothing."""
+    return [
+        (str(name).replace("_", " "), _words(value))
+        for name, value in part.items()
+        if value is not None and not isinstance(value, Mapping) and not (isinstance(value, list) and len(value) > 20)
+    ]
+
+
+def _words(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_words, value))
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def _render(page: Mapping[str, Any]) -> str:
+    loader = jinja2.PackageLoader("jaxcam.viewing")
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["data"] = _data
+    source = {name: Markup(loader.get_source(environment, f"report.{name}")[0]) for name in ("css", "js")}
+    return environment.get_template("report.html").render(page=page, plotly=Markup(get_plotlyjs()), **source)
+
+
+def _data(value: object) -> Markup:
+    """A value as JSON that may stand inside a script element: text that is JSON already stays as it is."""
+    text = value if isinstance(value, str) else json.dumps(value, separators=(",", ":"), allow_nan=False)
+    # Within JSON, < occurs in strings only, where its escape means the same and cannot close the element.
+    return Markup(text.replace("<", "\\u003c"))

@@ -1,0 +1,316 @@
+"""The report's sections, each a finished run turned into what its part of the template needs.
+
+No HTML is put together here and no number is computed that the run does not hold, beyond means over units and seeds.
+"""
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from jaxcam.neurons.measures import MEASURES
+from jaxcam.viewing import atlas, interactive, reading
+from jaxcam.viewing.figures.pictures import KINDS
+from jaxcam.viewing.figures.style import check_classes, short_names
+from jaxcam.viewing.runs import Run, Sweep, open_sweep, read_csv, read_npz
+from jaxcam.viewing.tables import curve_table, dead_table, history_table, pruning_table
+
+RULES = {
+    "guided": "guided backpropagation",
+    "gradient": "the plain gradient",
+    "deconv": "deconvnet",
+    "integrated": "integrated gradients",
+}
+SHOWS = {
+    "simple": "the mean of all images of a class",
+    "most": "the mean of those images of a class on which the network is most confident",
+    "least": "the mean of those images of a class on which the network is least confident",
+    "ascent": "the mean of a class, changed by gradient ascent until the network is confident",
+}
+TABLED = 20
+
+
+def training(run: Run) -> dict[str, Any]:
+    """Curves by epoch and the accuracy of each class.
+
+    Args:
+        run: of jaxcam train.
+
+    Returns:
+        What the template shows.
+
+    Raises:
+        ValueError: history.csv is missing or broken.
+    """
+    table = history_table(read_csv(run, "history.csv"))
+    accuracies = _per_class(run)
+    return {
+        "reading": reading.training(table),
+        "charts": [(quantity, chart(interactive.history(table, quantity))) for quantity in ("loss", "accuracy")],
+        "accuracy": float(table["test_accuracy"][-1]),
+        "per_class": sorted(accuracies.items(), key=lambda item: item[1]),
+        "per_class_reading": reading.per_class(accuracies) if accuracies else "",
+    }
+
+
+def averages(run: Run) -> dict[str, Any]:
+    """Class averages of every kind and what the network makes of them.
+
+    Args:
+        run: of jaxcam averages.
+
+    Returns:
+        What the template shows.
+
+    Raises:
+        ValueError: averages.npz is missing, or its classes are not those of the manifest.
+    """
+    images = read_npz(run, "averages.npz")
+    confidences = read_npz(run, "confidence.npz") if (run.path / "confidence.npz").exists() else {}
+    order = [kind for kind in KINDS if kind in images] + [kind for kind in images if kind not in KINDS]
+    number = len(images[order[0]])
+    classes = _classes(run, number)
+    shown = min(number, atlas.CLASSES)
+    return {
+        "classes": classes,
+        "shown": shown,
+        "rows": [
+            (KINDS.get(kind, kind), [atlas.photograph(image) for image in images[kind][:shown]]) for kind in order
+        ],
+        "confidences": [
+            {
+                "kind": KINDS.get(kind, kind),
+                "reading": reading.confidence(confidences[kind], classes),
+                "rows": confidences[kind].tolist() if number <= TABLED else None,
+                "picture": atlas.share_map(confidences[kind]) if number > TABLED else None,
+            }
+            for kind in order
+            if kind in confidences
+        ],
+    }
+
+
+def neurons(run: Run, index: int) -> dict[str, Any]:
+    """Everything about the units: curves, dead units, extreme units, the numbers of all.
+
+    Args:
+        run: of jaxcam neurons.
+        index: tells the page's sweeps apart.
+
+    Returns:
+        What the template shows.
+
+    Raises:
+        ValueError: the sweep is missing or broken.
+    """
+    sweep = open_sweep(run)
+    metric, kind = str(sweep.attrs.get("metric", "cosine")), str(sweep.attrs.get("average", "simple"))
+    larger = MEASURES[metric].larger_is_similar if metric in MEASURES else True
+    similarity = {name: sweep.similarity(name) for name in sweep.layers}
+    dead = {name: sweep.dead(name) for name in sweep.layers}
+    for name, values in similarity.items():
+        check_classes(len(values), sweep.classes, f"the similarities of layer {name!r}")
+    tables = {"all": curve_table(similarity), "live": curve_table(similarity, dead)}
+    counts = dead_table(dead)
+    shape, short = sweep.average.shape, short_names(sweep.layers)
+    side = max(sweep.extremes(sweep.layers[0])[1].shape[2:4])
+    chosen = atlas.plan(len(sweep.classes), len(sweep.layers), shape[-1], side)
+    words = f"{metric} {'similarity' if larger else 'distance'}"
+    parts = (
+        ("mean", "Mean of a layer’s units", words),
+        ("deviation", "Standard deviation of a layer’s units", "deviation"),
+    )
+    return {
+        "id": f"sweep-{index}",
+        "index": index,
+        "average": KINDS.get(kind, kind),
+        "shows": SHOWS.get(kind, f"the average of a class ({kind})"),
+        "rule": RULES.get(str(sweep.attrs.get("rule")), str(sweep.attrs.get("rule", ""))),
+        "against": str(sweep.attrs.get("against", "image")),
+        "metric": metric,
+        "words": words,
+        "larger": larger,
+        "color": shape[-1] == 3,
+        "classes": sweep.classes,
+        "shown": [(i, sweep.classes[i]) for i in chosen.classes],
+        "side": chosen.side if chosen.side < side else None,
+        "units": sum(counts.units),
+        "layers": [
+            {
+                "name": name,
+                "short": short[i],
+                "units": counts.units[i],
+                "shape": " × ".join(map(str, sweep.layer(name).shape)),
+                "dead": counts.share[i],
+                "always": counts.always[i],
+                "mean": float(np.mean(similarity[name])),
+                "live": float(np.nanmean(tables["live"].mean[:, i])) if counts.share[i] < 1 else None,
+                "deviation": float(np.mean(tables["all"].deviation[:, i])),
+                "low": float(np.min(similarity[name])),
+                "high": float(np.max(similarity[name])),
+            }
+            for i, name in enumerate(sweep.layers)
+        ],
+        "example": _example(sweep, similarity, larger),
+        "curves": [
+            (
+                part,
+                title,
+                chart(
+                    **{
+                        key: interactive.curves(
+                            getattr(table, part), counts.units, sweep.layers, sweep.classes, chosen.classes, axis
+                        )
+                        for key, table in tables.items()
+                    }
+                ),
+            )
+            for part, title, axis in parts
+        ],
+        "readings": {
+            key: reading.curves(table.mean, short, sweep.classes, larger_is_similar=larger)
+            for key, table in tables.items()
+        },
+        "dead_chart": chart(interactive.dead(counts)),
+        "dead_reading": reading.dead(counts._replace(layers=short), len(sweep.classes)),
+        "pack": atlas.pack(sweep, chosen, larger_is_similar=larger),
+        "pictures": [atlas.pictures(sweep, name, chosen) for name in sweep.layers],
+    }
+
+
+def pruning(run: Run) -> list[dict[str, Any]]:
+    """What removing units did, for each share that was removed.
+
+    Args:
+        run: of jaxcam prune.
+
+    Returns:
+        What the template shows, one entry for each share.
+
+    Raises:
+        ValueError: pruning.csv is missing or broken.
+    """
+    table = pruning_table(read_csv(run, "pruning.csv"))
+    blocks = []
+    for fraction in sorted({entry.fraction for entry in table}):
+        entries = [entry for entry in table if entry.fraction == fraction]
+        ways = [way for way in ("most", "least", "random") if any(way in e.accuracy for e in entries)]
+        live = [way for way in ("most", "least", "random") if any(f"{way}_live" in e.accuracy for e in entries)]
+        names = short_names([entry.layer for entry in entries])
+        blocks.append(
+            {
+                "share": f"{fraction:.0%}",
+                "reading": reading.pruning([e._replace(layer=n) for e, n in zip(entries, names, strict=True)]),
+                "baseline": entries[0].baseline,
+                "panels": [
+                    (title, chart(interactive.pruning(entries, live=among)))
+                    for title, among, found in (
+                        (f"{fraction:.0%} of all units removed", False, ways),
+                        (f"{fraction:.0%} of the live units removed", True, live),
+                    )
+                    if found
+                ],
+                "ways": ways,
+                "live_ways": live,
+                "rows": [
+                    {
+                        "layer": name,
+                        "units": entry.units,
+                        "live": entry.live,
+                        "cells": [
+                            reading.spread(entry.accuracy[key]) if key in entry.accuracy else "–"
+                            for key in (*ways, *(f"{way}_live" for way in live))
+                        ],
+                    }
+                    for entry, name in zip(entries, names, strict=True)
+                ],
+            }
+        )
+    return blocks
+
+
+def reproduce(run: Run) -> dict[str, Any]:
+    """The command line of a run, its seed and its versions."""
+    return {
+        "command": command_line(run.command, run.manifest.get("arguments")),
+        "seed": run.manifest.get("seed"),
+        "versions": run.part("versions"),
+    }
+
+
+def command_line(command: str, arguments: object) -> str:
+    """The command as one would type it.
+
+    Args:
+        command: its name.
+        arguments: what the manifest says: a list of words, or a mapping of options; True is a flag, None and False
+            were not given, a list repeats its option.
+
+    Returns:
+        A line for a shell.
+
+    Example:
+        >>> command_line("train", {"data": "digits", "keep_every": None, "resume": True, "kind": ["a b", "c"]})
+        "jaxcam train --data digits --resume --kind 'a b' --kind c"
+    """
+    words = ["jaxcam", command]
+    if isinstance(arguments, Mapping):
+        for name, value in arguments.items():
+            option = "--" + str(name).replace("_", "-")
+            for item in value if isinstance(value, list | tuple) else [value]:
+                if item is not None and item is not False:
+                    words += [option] if item is True else [option, str(item)]
+    elif isinstance(arguments, list | tuple):
+        words += map(str, arguments)
+    return shlex.join(words)
+
+
+def chart(figure: go.Figure | None = None, **variants: go.Figure) -> str:
+    """One chart's figures as JSON, by name; the page draws the first until the reader asks for another."""
+    named = variants if figure is None else {"": figure}
+    return "{" + ",".join(f'"{name}":{drawn.to_json()}' for name, drawn in named.items()) + "}"
+
+
+def _example(sweep: Sweep, similarity: Mapping[str, np.ndarray], larger: bool) -> dict[str, Any] | None:
+    """Two units of one layer and class that show what the number means: those farthest apart, past the first layer."""
+    best: tuple[float, dict[str, Any]] | None = None
+    for layer in sweep.layers[1:] or sweep.layers:
+        units, maps = sweep.extremes(layer)
+        half = units.shape[1] // 2
+        for index in range(min(len(units), atlas.CLASSES)):
+            low, high = int(units[index, 0]), int(units[index, half])
+            if min(low, high) < 0 or low == high:
+                continue
+            values = similarity[layer][index]
+            distance = abs(float(values[high] - values[low]))
+            if best is None or distance > best[0]:
+                pictures = [(maps[index, half], high), (maps[index, 0], low)]
+                best = distance, {"layer": layer, "class": index, "pictures": pictures, "values": values}
+    if best is None:
+        return None
+    found = best[1]
+    return {
+        "layer": found["layer"],
+        "class": sweep.classes[found["class"]],
+        "average": atlas.photograph(sweep.average[found["class"]]),
+        "units": [
+            {"unit": unit, "map": atlas.map_picture(map), "value": reading.number(float(found["values"][unit]))}
+            for map, unit in found["pictures"]
+        ],
+    }
+
+
+def _per_class(run: Run) -> dict[str, float]:
+    """Accuracy of each class, where the manifest has it: a mapping, or a list beside the class names."""
+    values = run.part("results").get("per_class_accuracy")
+    if isinstance(values, Mapping):
+        return {str(name): float(value) for name, value in values.items()}
+    return dict(zip(_classes(run, len(values)), map(float, values), strict=True)) if values else {}
+
+
+def _classes(run: Run, number: int) -> list[str]:
+    names = [str(name) for name in run.part("results").get("classes") or range(number)]
+    check_classes(number, names, f"the results of {run.path}")
+    return names
