@@ -22,7 +22,9 @@ from jaxcam.program.axes import Axes, follow_axes
 from jaxcam.program.recognize import Activation, activations, is_affine
 from jaxcam.program.trace import Node, Program, Value, trace_model
 
-MODEL_FIELD = "transformed_model"  # the field under which jaxcam's own wrappers keep a model: not part of a layer's name
+MODEL_FIELD = (
+    "transformed_model"  # the field under which jaxcam's own wrappers keep a model: not part of a layer's name
+)
 _WEIGHTS = {"kernel", "weight", "weights", "w", "W", "weight_v", "scale"}
 _CONTAINERS = {"value", "raw_value"}
 
@@ -233,7 +235,9 @@ class _Chains:
         if varying == 1 and reader.name in {"reshape", "squeeze", "transpose", "expand_dims"}:
             # A change of layout belongs to the layer only if more of the layer follows it (Equinox adds its bias after one).
             result = reader.outputs[0]
-            return result if result is not None and self._layout(value, result) and self.next(result) is not None else None
+            return (
+                result if result is not None and self._layout(value, result) and self.next(result) is not None else None
+            )
         return None
 
     def _layout(self, value: Value, result: Value) -> bool:

@@ -19,14 +19,14 @@ from jaxcam.program.trace import Node, Program, Value
 
 # Operations that are linear in what depends on the input, whatever else they take.
 LINEAR = frozenset(
-    "add add_any sub neg reshape transpose broadcast_in_dim squeeze expand_dims slice dynamic_slice dynamic_update_slice pad "
-    "concatenate reduce_sum reduce_window_sum convert_element_type rev copy copy_p name gather scatter-add scatter_add cumsum "
-    "reduce_precision split sharding_constraint device_put real imag stop_gradient psum optimization_barrier".split()
+    ["add", "add_any", "sub", "neg", "reshape", "transpose", "broadcast_in_dim", "squeeze", "expand_dims", "slice", "dynamic_slice", "dynamic_update_slice", "pad", "concatenate", "reduce_sum", "reduce_window_sum", "convert_element_type", "rev", "copy", "copy_p", "name", "gather", "scatter-add", "scatter_add", "cumsum", "reduce_precision", "split", "sharding_constraint", "device_put", "real", "imag", "stop_gradient", "psum", "optimization_barrier"]
 )
 # Operations that pass one of their operands on: piecewise linear, with a derivative everybody agrees on.
-SELECTING = frozenset("max min clamp reduce_max reduce_min reduce_window_max select_n sort cummax cummin select_and_gather_add".split())
+SELECTING = frozenset(
+    ["max", "min", "clamp", "reduce_max", "reduce_min", "reduce_window_max", "select_n", "sort", "cummax", "cummin", "select_and_gather_add"]
+)
 # Linear in one operand if the others do not depend on the input.
-BILINEAR = frozenset("mul conv_general_dilated dot_general".split())
+BILINEAR = frozenset(["mul", "conv_general_dilated", "dot_general"])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +53,10 @@ def uniform(program: Program) -> dict[Value, float]:
         if isinstance(constant, np.ndarray | np.generic | bool | int | float) and np.size(constant) == 1:
             known[value] = float(np.reshape(constant, ())[()])
     for node in program.nodes:
-        if node.name in {"broadcast_in_dim", "convert_element_type", "reshape", "squeeze", "copy", "neg"} and node.outputs[0] is not None:
+        if (
+            node.name in {"broadcast_in_dim", "convert_element_type", "reshape", "squeeze", "copy", "neg"}
+            and node.outputs[0] is not None
+        ):
             number = number_of(node.inputs[0], known)
             if number is not None:
                 known[node.outputs[0]] = -number if node.name == "neg" else number
@@ -82,7 +85,9 @@ def activations(program: Program) -> dict[Value, Activation]:
     return found
 
 
-def _recognize(node: Node, known: dict[Value, float], makers: dict[Value, Node]) -> tuple[str, Value, set[Value]] | None:
+def _recognize(
+    node: Node, known: dict[Value, float], makers: dict[Value, Node]
+) -> tuple[str, Value, set[Value]] | None:
     if node.body is not None:
         return _of_body(node)
     if node.name == "max":
@@ -155,7 +160,9 @@ def _slope(atom: Any, x: Value, known: dict[Value, float], makers: dict[Value, N
     return None
 
 
-def _of_select(node: Node, known: dict[Value, float], makers: dict[Value, Node]) -> tuple[str, Value, set[Value]] | None:
+def _of_select(
+    node: Node, known: dict[Value, float], makers: dict[Value, Node]
+) -> tuple[str, Value, set[Value]] | None:
     compared = _comparison(node.inputs[0], known, makers)
     if compared is None:
         return None

@@ -144,7 +144,9 @@ def windows(x: Array, params: dict[str, Any]) -> list[Array]:
     padded = jax.lax.pad(x, jnp.array(-jnp.inf, x.dtype), [(low, high, 0) for low, high in padding])
     outs = [(whole - k) // s + 1 for whole, k, s in zip(padded.shape, size, strides, strict=True)]
     return [
-        jax.lax.slice(padded, start, [a + (out - 1) * s + 1 for a, out, s in zip(start, outs, strides, strict=True)], strides)
+        jax.lax.slice(
+            padded, start, [a + (out - 1) * s + 1 for a, out, s in zip(start, outs, strides, strict=True)], strides
+        )
         for start in np.ndindex(*size)
     ]
 
@@ -164,8 +166,10 @@ def _saved_argmax(x: Array, node: Node) -> Array:
     """Max pooling whose derivative reads the saved place of each maximum."""
     params = node.params
     size, strides = params["window_dimensions"], params["window_strides"]
-    tiles = size == strides and all(pad == (0, 0) for pad in params["padding"]) and not any(
-        length % k for length, k in zip(x.shape, size, strict=True)
+    tiles = (
+        size == strides
+        and all(pad == (0, 0) for pad in params["padding"])
+        and not any(length % k for length, k in zip(x.shape, size, strict=True))
     )
 
     @jax.custom_jvp

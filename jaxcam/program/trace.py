@@ -359,6 +359,10 @@ def trace_model(model: Any, x: Any) -> tuple[Program, list[Any]]:
     if not callable(model):
         raise TypeError(f"a model is a callable x -> outputs; got {type(model).__name__}")
     arrays, static = split(model)
-    paths = [path for path, leaf in jax.tree_util.tree_flatten_with_path(model)[0] if isinstance(leaf, jax.Array | np.ndarray)]
+    paths = [
+        path
+        for path, leaf in jax.tree_util.tree_flatten_with_path(model)[0]
+        if isinstance(leaf, jax.Array | np.ndarray)
+    ]
     program = trace(lambda leaves, image: static.join(leaves)(image), arrays, x)
     return dataclasses.replace(program, paths=(*paths, ())), arrays

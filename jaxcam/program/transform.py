@@ -20,7 +20,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from jaxcam.program.layers import MODEL_FIELD, Anatomy, Place, study
 from jaxcam.program.recognize import is_piecewise_linear

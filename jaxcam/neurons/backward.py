@@ -1,0 +1,201 @@
+"""From the units of a layer to the image: the backward pass that the whole room stands on.
+
+The map of unit u is the derivative of its summed activation, Σ aᵤ, with respect to the image, under one of the backward rules.
+A plain `vmap` of that derivative would push one-hot images through the layer's own convolution. But a convolution's bias, batch
+norm and ReLU treat each channel by itself, so one backward step with ones gives the cotangent of every unit at once; and what
+a single channel sends back through its convolution needs one slice of the kernel, not all of it:
+
+    d = ∂(Σ a)/∂z           z: the convolution's output, d: (n, h, w, u), once for all units
+    cₜ = shift(dᵤ, t) Wₜᵤ    t: the places of the kernel; summed, the cotangent of the convolution's input for unit u
+
+From there on the units are a batch axis of the rest of the network (`trunk`), whose forward pass was done once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend import core
+from jax.tree_util import Partial
+from jaxtyping import Array
+
+from jaxcam.program.layers import Anatomy, Place
+from jaxcam.program.recognize import is_affine
+from jaxcam.program.rewrite import rewrites
+from jaxcam.program.trace import Node, replay
+from jaxcam.program.transform import Replacements, canonical, given, rectifier_replacements
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class LayerPass:
+    """One layer at one batch of images, ready to send any of its units back. A pytree, so `jit` takes and gives it.
+
+    Attributes:
+        activation: the layer's value, (n, …, u).
+        dead: for each image and unit whether the unit is silent there, (n, u).
+        first: units (b,) ↦ cotangents of the layer's input, (b, …).
+        trunk: such a cotangent ↦ (the cotangent of the image,).
+    """
+
+    activation: Array
+    dead: Array
+    first: Callable[[Array], Array]
+    trunk: Callable[[Array], tuple[Array]]
+
+    def maps(self, units: Array) -> Array:
+        """Units (b,) ↦ their maps (b, n, h, w, c); a dead unit's map is black."""
+        return self.blacken(units, jax.vmap(self.trunk)(self.first(units))[0])
+
+    def blacken(self, units: Array, maps: Array) -> Array:
+        """Maps (b, n, h, w, c) with those of dead units set to zero."""
+        silent = jnp.moveaxis(self.dead[:, units], -1, 0)
+        return jnp.where(silent.reshape(*silent.shape, *[1] * (maps.ndim - 2)), 0, maps)
+
+
+def layer_pass(
+    anatomy: Anatomy, arrays: list[Any], x: Array, place: Place, rule: str, bottom: int | None = None
+) -> LayerPass:
+    """Runs the network forward to a layer and prepares the way back.
+
+    Args:
+        anatomy: the model's, traced with x's shape.
+        arrays: the model's arrays.
+        x: images (n, h, w, c).
+        place: the layer.
+        rule: "guided", "gradient" or "deconv".
+        bottom: the value where the trunk starts, if not at the layer's own input (somebody else goes from there to here).
+    """
+    values = given(anatomy, arrays, x)
+    replacements = all_replacements(anatomy, rule)
+
+    def to(value: int, image: Array) -> Array:
+        return replay(anatomy.program, {**values, anatomy.x: image}, [value], replacements)[0]
+
+    if not starts_alone(anatomy, place):
+        activation, trunk = jax.vjp(lambda image: to(place.value, image), x)
+        first = Partial(
+            functools.partial(_one_hot, axis=place.axes.units, shape=activation.shape, dtype=activation.dtype)
+        )
+    else:
+        source, kernel = place.node.operands
+        if bottom is None:
+            signal, trunk = jax.vjp(lambda image: to(source, image), x)
+        else:
+            signal, (_, trunk) = to(source, x), jax.vjp(lambda image: to(bottom, image), x)
+        output = place.node.outputs[0]
+        assert output is not None
+        (z,) = replay(anatomy.program, {**values, source: signal}, [output], replacements)
+        (weights,) = replay(anatomy.program, values, [kernel])
+
+        def chain(z: Array) -> Array:
+            return replay(anatomy.program, {**values, output: z}, [place.value], replacements)[0]
+
+        activation, pull_chain = jax.vjp(chain, z)
+        (d,) = pull_chain(jnp.ones_like(activation))
+        step = _dense_step if place.node.name == "dot_general" else _conv_step
+        first = Partial(functools.partial(step, place.node, signal.shape), d, weights)
+
+    activation = canonical(activation, place)
+    dead = jnp.all(activation == 0, axis=tuple(range(1, activation.ndim - 1)))
+    return LayerPass(activation, dead, first, trunk)
+
+
+def all_replacements(anatomy: Anatomy, rule: str) -> Replacements:
+    """A rule's rectifiers and the rewrites that make a program fast."""
+    return {**rewrites(anatomy.program), **rectifier_replacements(anatomy, rule)}
+
+
+def starts_alone(anatomy: Anatomy, place: Place) -> bool:
+    """Whether a layer starts with a convolution or matrix product whose units can be sent back one kernel slice at a time."""
+    node, program = place.node, anatomy.program
+    if not is_affine(node, anatomy.live):
+        return False
+    kernel_is_right = isinstance(node.inputs[0], int) and node.inputs[0] in anatomy.live
+    if node.name == "conv_general_dilated":
+        params = node.params
+        grouped = params["feature_group_count"] != 1 or params["batch_group_count"] != 1
+        return (
+            kernel_is_right
+            and not grouped
+            and not set(params["lhs_dilation"]) - {1}
+            and not isinstance(node.inputs[1], core.Literal)
+        )
+    ranks = [len(program.avals[v].shape) for v in node.operands]
+    return kernel_is_right and ranks == [2, 2] and node.params["dimension_numbers"] == (((1,), (0,)), ((), ()))
+
+
+def _one_hot(units: Array, *, axis: int, shape: tuple[int, ...], dtype: Any) -> Array:
+    """Seeds for a layer of another kind: one for each unit, ones all over its channel."""
+    hot = jax.nn.one_hot(units, shape[axis], dtype=dtype)
+    spread = [shape[axis] if i == axis else 1 for i in range(len(shape))]
+    return jnp.broadcast_to(hot.reshape(-1, *spread), (len(units), *shape))
+
+
+def _dense_step(node: Node, shape: tuple[int, ...], d: Array, weights: Array, units: Array) -> Array:
+    """Units ↦ the cotangents of a dense layer's input, from one column of its matrix each."""
+    return jnp.einsum("nb,cb->bnc", d[:, units], weights[:, units])
+
+
+def _conv_step(node: Node, shape: tuple[int, ...], d: Array, weights: Array, units: Array) -> Array:
+    """Units ↦ the cotangents of a convolution's input, from one slice of its kernel each.
+
+    Args:
+        node: the convolution.
+        shape: of its input.
+        d: the cotangents of its output, for all units at once.
+        weights: its kernel.
+        units: which units, (b,).
+
+    Returns:
+        (b, *shape)
+    """
+    params, spec = node.params, node.params["dimension_numbers"]
+    spatial = range(len(spec.lhs_spec) - 2)
+    d = jnp.transpose(d, (spec.out_spec[0], *spec.out_spec[2:], spec.out_spec[1]))[..., units]
+    weights = jnp.transpose(weights, (*spec.rhs_spec[2:], spec.rhs_spec[1], spec.rhs_spec[0]))[..., units]
+    sizes = [shape[axis] for axis in spec.lhs_spec[2:]]
+    # Place t of the kernel takes the input's pixel q from the output's pixel y with y·stride + t·dilation − padding = q:
+    # spread the outputs by the stride, pad, and each place is one slice.
+    config, starts = [(0, 0, 0)], []
+    for axis in spatial:
+        k, dilation, stride = weights.shape[axis], params["rhs_dilation"][axis], params["window_strides"][axis]
+        low = (k - 1) * dilation - params["padding"][axis][0]
+        length = (d.shape[1 + axis] - 1) * stride + 1
+        config.append((low, (k - 1) * dilation + sizes[axis] - low - length, stride - 1))
+        starts.append([(k - 1 - t) * dilation for t in range(k)])
+    config.append((0, 0, 0))
+    spread = jax.lax.pad(d, jnp.zeros((), d.dtype), config)
+    shifted = []
+    for corner in itertools.product(*starts):
+        stops = [start + size for start, size in zip(corner, sizes, strict=True)]
+        shifted.append(jax.lax.slice(spread, (0, *corner, 0), (d.shape[0], *stops, len(units))))
+    slices = weights.reshape(-1, *weights.shape[-2:])
+    result = jnp.einsum("t...b,tcb->b...c", jnp.stack(shifted), slices)
+    order = (spec.lhs_spec[0], *spec.lhs_spec[2:], spec.lhs_spec[1])
+    return jnp.transpose(result, (0, *(1 + order.index(axis) for axis in range(len(order)))))
+
+
+def bytes_per_unit(anatomy: Anatomy, place: Place) -> int:
+    """How much memory one unit's way back takes at its widest, from the traced sizes."""
+    upstream = {place.value}
+    widest = 0
+    for node in reversed(anatomy.program.nodes):
+        if upstream.isdisjoint(v for v in node.outputs if v is not None):
+            continue
+        upstream.update(node.operands)
+        sizes = [_bytes(anatomy, v) for v in {*node.operands, *node.outputs} if v in anatomy.live]
+        widest = max(widest, sum(sizes))
+    # The cotangents of a node's operand and result, and one copy in another layout.
+    return max(2 * widest, 1)
+
+
+def _bytes(anatomy: Anatomy, value: Any) -> int:
+    aval = anatomy.program.avals[value]
+    return int(aval.size) * aval.dtype.itemsize

@@ -1,0 +1,233 @@
+"""Every unit of every layer for one image after another: chooses the way, the chunks, and keeps what can be kept.
+
+There are two ways from a unit to the image, with the same numbers: the plain one (`backward.py`), which works on any model
+and any device, and the one over active entries (`active.py`), for chains of convolutions on CPUs. An `Engine` reads a model once;
+its `image(x)` runs it forward once; `LayerUnits.maps(units)` sends a chunk of units back.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from jaxcam.neurons.active import ActivePass, Step, entries
+from jaxcam.neurons.backward import LayerPass, all_replacements, bytes_per_unit, layer_pass, starts_alone
+from jaxcam.neurons.chain import Link, activity, chain_below, geometry, is_convolution, pooling
+from jaxcam.program.layers import Anatomy, Place, study
+from jaxcam.program.trace import Static, Value, split
+from jaxcam.program.transform import given
+
+# What the chunks may take by default: large enough for matrix products to be fast, small beside any machine's memory.
+MEMORY = 1 << 30
+_LARGEST_CHUNK = 512
+
+
+class Engine:
+    """A model, read once, whose units can be sent back for any image of one shape.
+
+    Args:
+        model: any callable `x -> outputs`.
+        shape: of one batch (1, h, w, c).
+        layers: the layers wanted; None for every convolution.
+        rule: "guided", "gradient" or "deconv".
+        memory: bytes the chunks may take.
+
+    Raises:
+        ValueError: no such layer, no layer at all, or an operation the rule says nothing about.
+    """
+
+    def __init__(
+        self, model: Any, shape: tuple[int, ...], layers: Sequence[str] | None, rule: str, memory: int = MEMORY
+    ) -> None:
+        self.arrays, self.static = split(model)
+        self.rule, self.memory = rule, memory
+        self.anatomy, _ = study(model, jax.ShapeDtypeStruct(shape, jnp.float32))
+        all_replacements(self.anatomy, rule)  # an operation without a rule is told before anything runs
+        if layers is None:
+            layers = [place.name for place in self.anatomy.places if place.kind == "conv"]
+            if not layers:
+                raise ValueError("the model has no convolution; name the layers: jc.layers(model, x) lists them.")
+        self.layers = tuple(self.anatomy.find(name).name for name in layers)
+        self.chains = {name: self._chain(name) for name in self.layers}
+
+    def _chain(self, name: str) -> list[Link]:
+        """The chain the active pass walks below a layer; empty where the plain pass is the way."""
+        place = self.anatomy.find(name)
+        suitable = self.rule in {"guided", "gradient"} and jax.default_backend() == "cpu"
+        if not suitable or not starts_alone(self.anatomy, place) or not is_convolution(place.node, self.anatomy):
+            return []
+        return chain_below(self.anatomy, place)
+
+    def image(self, x: Array) -> ImageUnits:
+        """Runs the network forward for one image (1, h, w, c)."""
+        return ImageUnits(self, x)
+
+
+class ImageUnits:
+    """The units of all layers for one image."""
+
+    def __init__(self, engine: Engine, x: Array) -> None:
+        self.engine, self.x = engine, x
+        self.chained = tuple(name for name in engine.layers if engine.chains[name])
+        self.passes: dict[str, LayerPass] = {}
+        self._facts: dict[Value, dict[str, np.ndarray]] = {}
+        self._steps: dict[tuple[Value, Value], Step] = {}
+        if self.chained:
+            self.passes, facts = _forward(engine.arrays, engine.static, x, self.chained, engine.rule)
+            self._facts = {int(key): {k: np.asarray(v) for k, v in fact.items()} for key, fact in facts.items()}
+            self._entries = {}
+
+    def layer(self, name: str) -> LayerUnits:
+        """One layer, ready to send units back."""
+        engine = self.engine
+        if name in self.passes and (walk := self._walk(name)) is not None:
+            return LayerUnits(engine, name, self.passes[name], walk)
+        return LayerUnits(engine, name, _prepare(engine.arrays, engine.static, self.x, name, engine.rule), None)
+
+    def _walk(self, name: str) -> ActivePass | None:
+        """The active pass below a layer, unless its matrices would not fit; steps are shared between layers."""
+        anatomy, chain = self.engine.anatomy, self.engine.chains[name]
+        parts = []
+        for link in chain:
+            fact = self._facts[link.output]
+            convolution = geometry(anatomy, link, fact["kernel"])
+            if link.output not in self._entries:
+                winners = fact["winners"][0] if "winners" in fact else None
+                self._entries[link.output] = entries(fact["passed"][0], winners, pooling(link))
+            parts.append((link.output, convolution, self._entries[link.output]))
+        sizes = []
+        for (_, convolution, above), (_, _, below) in zip(parts, [*parts[1:], (None, None, None)], strict=True):
+            wanted = np.arange(np.prod(convolution.input_shape)) if below is None else below.wanted
+            sizes.append(Step.size(convolution, above, wanted))
+        if 4 * sum(sizes) > self.engine.memory:
+            return None
+        return ActivePass(parts, guided=self.engine.rule == "guided", known=self._steps)
+
+
+@dataclasses.dataclass
+class LayerUnits:
+    """The units of one layer for one image.
+
+    Attributes:
+        engine: whose model it is.
+        name: the layer's.
+        state: the forward pass, ready to go back.
+        walk: the active pass below the layer's input, where there is one.
+    """
+
+    engine: Engine
+    name: str
+    state: LayerPass
+    walk: ActivePass | None
+
+    @functools.cached_property
+    def activation(self) -> np.ndarray:
+        """The mean of each unit over space, (u,)."""
+        value = self.state.activation[0]
+        return np.asarray(jnp.mean(value, axis=tuple(range(value.ndim - 1))))
+
+    @functools.cached_property
+    def dead(self) -> np.ndarray:
+        """Which units the image does not activate, (u,)."""
+        return np.asarray(self.state.dead[0])
+
+    @functools.cached_property
+    def chunk(self) -> int:
+        """How many units go back at once within the memory given."""
+        if self.walk is not None:
+            each = (
+                3
+                * 4
+                * (self.walk.rows() + int(np.prod(self.engine.anatomy.program.avals[self.engine.anatomy.x].shape)))
+            )
+        else:
+            each = bytes_per_unit(self.engine.anatomy, self.engine.anatomy.find(self.name))
+        fitting = max(1, self.engine.memory // each)
+        return int(min(len(self.dead), _LARGEST_CHUNK, 1 << (fitting.bit_length() - 1)))
+
+    def chunks(self, units: np.ndarray) -> Iterator[tuple[np.ndarray, Array]]:
+        """Sends units back.
+
+        Args:
+            units: which, (m,).
+
+        Yields:
+            Units (b,) and their maps (b', 1, h, w, c), b' ≥ b: the last chunk is filled up, so that nothing compiles twice.
+        """
+        for start in range(0, len(units), self.chunk):
+            some = units[start : start + self.chunk]
+            filled = np.resize(some, self.chunk)
+            yield some, self.maps(filled, len(some))
+
+    def maps(self, units: np.ndarray, count: int | None = None) -> Array:
+        """The maps (b, 1, h, w, c) of units (b,), of which the first `count` are looked at."""
+        if self.walk is None:
+            return _send_back(self.state, units)
+        cotangents = np.asarray(_first(self.state, units))
+        bottom = np.zeros((int(np.prod(self.walk.bottom)), len(units)), np.float32)
+        bottom[:, :count] = self.walk(cotangents[:, :count])
+        return _finish(self.state, bottom, units, self.walk.bottom)
+
+
+def _study(arrays: list[Any], static: Static, x: Array) -> tuple[Anatomy, list[Any]]:
+    return study(static.join(arrays), x)
+
+
+@functools.partial(jax.jit, static_argnames=("static", "layer", "rule"))
+def _prepare(arrays: list[Any], static: Static, x: Array, layer: str, rule: str) -> LayerPass:
+    anatomy, arrays = _study(arrays, static, x)
+    return layer_pass(anatomy, arrays, x, anatomy.find(layer), rule)
+
+
+@functools.partial(jax.jit, static_argnames=("static", "layers", "rule"))
+def _forward(
+    arrays: list[Any], static: Static, x: Array, layers: tuple[str, ...], rule: str
+) -> tuple[dict[str, LayerPass], dict[str, dict[str, Array]]]:
+    """One forward pass for all layers that stand on chains."""
+    anatomy, arrays = _study(arrays, static, x)
+    chains: dict[str, tuple[Place, list[Link]]] = {}
+    for name in layers:
+        place = anatomy.find(name)
+        chains[name] = (place, chain_below(anatomy, place))
+    passes = {
+        name: layer_pass(anatomy, arrays, x, place, rule, bottom=links[-1].source)
+        for name, (place, links) in chains.items()
+    }
+    links = list({link.output: link for _, chain in chains.values() for link in chain}.values())
+    facts = activity(anatomy, given(anatomy, arrays, x), links, all_replacements(anatomy, rule))
+    return passes, {str(link.output): fact for link, fact in zip(links, facts, strict=True)}
+
+
+@jax.jit
+def _send_back(state: LayerPass, units: Array) -> Array:
+    return state.maps(units)
+
+
+@jax.jit
+def _first(state: LayerPass, units: Array) -> Array:
+    """The cotangents of a layer's input (h·w·c, b)."""
+    cotangents = state.first(units)
+    return cotangents.reshape(len(units), -1).T
+
+
+@functools.partial(jax.jit, static_argnames="shape")
+def _finish(state: LayerPass, cotangents: Array, units: Array, shape: tuple[int, ...]) -> Array:
+    """From the lowest convolution's input to the image."""
+    signal = cotangents.T.reshape(len(units), 1, *shape)
+    return state.blacken(units, jax.vmap(state.trunk)(signal)[0])
+
+
+def maps_in_chunks(state: LayerPass, units: Array, chunk: int) -> Array:
+    """Maps under an outer `jit`, where nothing can depend on values: the plain pass, chunk by chunk."""
+    count = len(units)
+    chunk = min(chunk, count)
+    filled = jnp.resize(units, (-(-count // chunk), chunk))
+    maps = jax.lax.map(state.maps, filled)
+    return maps.reshape(-1, *maps.shape[2:])[:count]
