@@ -49,6 +49,7 @@ def class_averages(
     model: Any = None,
     *,
     k: int = 50,
+    ranking: Float[np.ndarray, "n"] | None = None,
     classes: Sequence[int] | None = None,
     names: Sequence[str] | None = None,
     batch: int = 256,
@@ -75,6 +76,7 @@ def class_averages(
         kind: "simple", "most", "least" or "ascent".
         model: x (n, h, w, c) -> logits (n, outputs); needed by all kinds but "simple".
         k: K, images per class for "most" and "least".
+        ranking: what `log_odds` gave for these images, if it is at hand: then the model is not asked again.
         classes: the classes to average, in the order wanted; all from 0 to the largest label if None.
         names: names of all classes, for error messages.
         batch: images that are in memory, and in the model, at a time.
@@ -102,7 +104,11 @@ def class_averages(
         near = difflib.get_close_matches(kind, KINDS, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise ValueError(f"no average {kind!r}; {hint}there are {', '.join(KINDS)}")
-    if kind != "simple" and model is None:
+    if ranking is not None and (ranking.shape != tuple(labels.shape) or np.isnan(ranking).any()):
+        raise ValueError(
+            f"a ranking has a number for each of {labels.shape[0]} images; got shape {ranking.shape}, or NaN"
+        )
+    if model is None and kind != "simple" and (kind == "ascent" or ranking is None):
         raise ValueError(f"averages of kind {kind!r} need a model, whose confidence they are made with")
     if not 0 < threshold <= 1 or steps < 0 or learning_rate <= 0:
         raise ValueError(
@@ -117,9 +123,9 @@ def class_averages(
     bar = Progress(console=Console(stderr=True), transient=True, disable=not progress)
     with bar:
         if kind in ("most", "least"):
-            log_odds = _log_odds(model, images, labels, batch, bar)
-            sign = -1 if kind == "most" else 1
-            ranked = [_ranked(sign * log_odds, np.flatnonzero(labels == label))[:k] for label in chosen]
+            odds = _log_odds(model, images, labels, batch, bar) if ranking is None else ranking
+            ascending = -odds if kind == "most" else odds
+            ranked = [_ranked(ascending, np.flatnonzero(labels == label))[:k] for label in chosen]
             return jnp.asarray(np.stack([_mean(images, rows, batch) for rows in ranked]))
         simple, low, high = _simple(images, labels, chosen, batch, bar)
         if kind == "simple":
@@ -152,6 +158,39 @@ def confidences(model: Any, averages: Images, *, batch: int = 256) -> Float[Arra
     check_images(averages, batch)
     parts = [values for _, values in evaluate(softmax, model, np.asarray(averages), None, batch)]
     return jnp.asarray(np.concatenate(parts))
+
+
+def log_odds(
+    model: Any, images: Images, labels: Labels, *, batch: int = 256, progress: bool = True
+) -> Float[np.ndarray, "n"]:
+    """Says how sure the model is of each image's own class, on a scale without end: log p/(1−p).
+
+    Computed as z_own − log Σ_others exp z from the logits z: it tells apart confidences that are all 1 in float32.
+
+    Args:
+        model: x (n, h, w, c) -> logits (n, k).
+        images: (n, h, w, c) floating point.
+        labels: (n,) integers.
+        batch: images in the model at a time.
+        progress: whether to show a progress bar on stderr.
+
+    Returns:
+        (n,) float32, any real number; 0 where p = ½. To be given to `class_averages` as `ranking`.
+
+    Raises:
+        ValueError: a NaN or infinite image, labels that do not fit, a model that gives no logits or answers NaN.
+        TypeError: images are not floating point, or labels are not integers.
+
+    Example:
+        >>> net = lambda x: jnp.stack([100 * x.sum((1, 2, 3)), 0 * x.sum((1, 2, 3))], 1)
+        >>> log_odds(net, np.array([0.5, 0.9]).reshape(2, 1, 1, 1), np.array([0, 0]), progress=False).tolist()
+        [50.0, 90.0]
+    """
+    check_images(images, batch)
+    check_labels(images, labels)
+    images = np.asarray(images) if isinstance(images, jax.Array) else images
+    with Progress(console=Console(stderr=True), transient=True, disable=not progress) as bar:
+        return _log_odds(model, images, np.asarray(labels), batch, bar)
 
 
 def _choose(labels: np.ndarray, classes: Sequence[int] | None, names: Sequence[str] | None, at_least: int) -> list[int]:

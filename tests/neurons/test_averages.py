@@ -8,7 +8,7 @@ from flax import nnx
 from jax.tree_util import Partial
 
 from jaxcam.neurons import inference
-from jaxcam.neurons.averages import class_averages, confidences
+from jaxcam.neurons.averages import class_averages, confidences, log_odds
 
 
 class Net(nnx.Module):
@@ -108,6 +108,24 @@ def test_confidences_that_float32_cannot_tell_apart_are_ranked_nevertheless():
     assert (confidences(model, images)[:, 0] == 1).all()
     assert average(images, labels, "most", model, k=2).item() == pytest.approx(0.85)
     assert average(images, labels, "least", model, k=2).item() == pytest.approx(0.55)
+
+
+def test_log_odds_are_those_of_slow_confidences(data, net):
+    images, labels = data
+    got = log_odds(net, images, labels, batch=8, progress=False)
+    p = np.array([looped_confidence(net, image, label) for image, label in zip(images, labels, strict=True)])
+    np.testing.assert_allclose(got, np.log(p / (1 - p)), atol=1e-4)
+
+
+def test_a_ranking_at_hand_spares_the_model(data, net):
+    images, labels = data
+    ranking = log_odds(net, images, labels, progress=False)
+    for kind in ("most", "least"):
+        want = average(images, labels, kind, net, k=4)
+        np.testing.assert_array_equal(average(images, labels, kind, ranking=ranking, k=4), want)
+    for broken in (ranking[:-1], np.where(labels == 1, np.nan, ranking)):
+        with pytest.raises(ValueError, match="a ranking has a number for each of 50 images"):
+            average(images, labels, "most", ranking=broken, k=4)
 
 
 def test_equal_confidences_are_taken_in_the_order_of_the_data(data):
