@@ -55,9 +55,7 @@ def prepare(x: Num[jax.Array | np.ndarray, "..."], config: Config) -> Float[jax.
     if x.shape[1:] == (channels, size, size) and x.shape[1:] != (size, size, channels):
         raise ValueError(f"{wanted}, got {x.shape} with the channels first; give x.transpose(0, 2, 3, 1)")
     if x.shape[3] != channels:
-        raise ValueError(
-            f"{wanted}, got {x.shape} with {x.shape[3]} channels; load the model with channels={x.shape[3]}"
-        )
+        raise ValueError(f"{wanted}, got {x.shape}; load the model with channels={x.shape[3]}, or convert the images")
     if x.shape[1:3] != (size, size):
         raise ValueError(f"{wanted}, got {x.shape}; resize the images, or load the model with another image_size")
     if not jnp.issubdtype(x.dtype, jnp.floating):

@@ -14,7 +14,6 @@ have torchvision's names. Torchvision has no small-input forms; theirs take the 
 """
 
 import dataclasses
-from collections.abc import Mapping
 
 import numpy as np
 
@@ -125,18 +124,18 @@ def network_grid(config: Config) -> int:
     return {"alexnet": 6, "vgg11": 7}[config.name]
 
 
-def to_torchvision(config: Config, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Weights in our layout, in torchvision's.
+def to_torchvision(network: Network) -> dict[str, np.ndarray]:
+    """A network's weights in torchvision's layout.
 
     Args:
-        config: whose they are.
-        arrays: by our names.
+        network: one of ours.
 
     Returns:
         The arrays by torchvision's names, with the counters of batch norm at 0.
     """
+    arrays = weights_of(network)
     converted = {}
-    for entry in entries(config):
+    for entry in entries(network.config, network):
         converted[entry.torch_path] = np.ascontiguousarray(entry.to_torch(np.asarray(arrays[entry.path])))
         if entry.path.endswith(".var"):
             converted[entry.torch_path.removesuffix("running_var") + "num_batches_tracked"] = np.zeros((), np.int64)

@@ -114,30 +114,24 @@ def recognize(arrays: Arrays) -> Config | None:
         >>> recognize(shapes) == config
         True
     """
-    kernels = {name: array.shape for name, array in arrays.items() if name.endswith(("weight", "kernel"))}
-    if not kernels:
-        return None
     ours = is_ours(arrays)
-    dense = [shape[-1 if ours else 0] for name, shape in kernels.items() if len(shape) == 2]
-    first = [shape[2 if ours else 1] for shape in kernels.values() if len(shape) == 4]
+    kernels = {name: array.shape for name, array in arrays.items() if name.endswith(("weight", "kernel"))}
+    convolutions = [name for name, shape in kernels.items() if len(shape) == 4]
+    dense = [name for name, shape in kernels.items() if len(shape) == 2]
+    if not convolutions or not dense:
+        return None
+    classes = kernels[max(dense)][-1 if ours else 0]
+    channels = min(kernels[name][2 if ours else 1] for name in convolutions)
+    residual = any(name.startswith("layer1.") for name in convolutions)
     for name, most in CONVOLUTIONS.items():
-        for count in range(1, most + 1) if most else [None]:
-            for size in (32, 224):
-                # Only first convolutions see the image's few channels, only the last dense layer has k outputs.
-                for classes in sorted(set(dense)):
-                    config = Config(name, classes, size, min(first, default=1), count)
-                    shapes = {
-                        entry.path if ours else entry.torch_path: entry.shape if ours else entry.torch_shape
-                        for entry in cheap_entries(config, kernels)
-                    }
-                    if shapes and not list(misfits(arrays, shapes)):
-                        return config
+        if residual != (most is None) or len(convolutions) > (most or len(convolutions)):
+            continue
+        for size in (32, 224):
+            config = Config(name, classes, size, channels, None if most is None else len(convolutions))
+            shapes = {
+                entry.path if ours else entry.torch_path: entry.shape if ours else entry.torch_shape
+                for entry in entries(config)
+            }
+            if not list(misfits(arrays, shapes)):
+                return config
     return None
-
-
-def cheap_entries(config: Config, kernels: Mapping[str, object]) -> list[Entry]:
-    """The entries of a configuration, or none where a look at the names tells that it cannot be meant."""
-    residual = any(name.startswith("layer1.") for name in kernels)
-    if residual != (config.name == "resnet50"):
-        return []
-    return entries(config)

@@ -55,7 +55,7 @@ def fetch(name: str) -> Path:
     except HFValidationError as error:
         raise ValueError(f"{repo!r} is no name of a repository: {one_line(error)}") from None
     except EntryNotFoundError:
-        files = [path for path in huggingface_hub.list_repo_files(repo) if NAME.fullmatch(f"{repo}/{path}")]
+        files = [path for path in huggingface_hub.HfApi().list_repo_files(repo) if NAME.fullmatch(f"{repo}/{path}")]
     safetensors = [path for path in files if path.endswith(".safetensors")]
     if file is None and len(safetensors) == 1:
         return download(repo, safetensors[0])

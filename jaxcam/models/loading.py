@@ -131,7 +131,5 @@ def agreed(name: str, options: dict[str, Any], metadata: dict[str, Any], path: P
         if getattr(asked, option) != getattr(config, option)
     ]
     if differing:
-        raise ValueError(
-            f"{path} was saved with {'; '.join(differing)}; leave such options out, or train another network"
-        )
+        raise ValueError(f"{path} was saved with {'; '.join(differing)}; leave that out, or train another network")
     return config

@@ -60,7 +60,7 @@ def blueprint(config: Config, seed: int = 0) -> Network:
         >>> blueprint(Config("vgg11")).classifier.dense0.kernel.shape
         (25088, 4096)
     """
-    network: Network = nnx.eval_shape(lambda: CLASSES[config.name](config, rngs=nnx.Rngs(0)))
+    network: Network = nnx.eval_shape(lambda: CLASSES[config.name](config, rngs=nnx.Rngs(params=0, dropout=0)))
     network.eval()
     nnx.reseed(network, dropout=seed)
     return network

@@ -11,9 +11,9 @@ from safetensors.numpy import save as to_safetensors
 
 from jaxcam.files import write_atomically
 from jaxcam.models import sources
-from jaxcam.models.config import Config
 from jaxcam.models.conversion import entries, to_torchvision
 from jaxcam.models.fitting import converted, misfit_message, misfits
+from jaxcam.models.registry import Network
 from jaxcam.models.state import Module, filled, weights_of
 
 RESERVED = ("config", "layout")
@@ -66,14 +66,14 @@ def save(
     reserved = [name for name in RESERVED if name in metadata]
     if reserved:
         raise ValueError(f"metadata cannot be named {' or '.join(reserved)}: save writes that itself")
-    config = getattr(model, "config", None)
-    arrays = {name: np.ascontiguousarray(array) for name, array in weights_of(model).items()}
     written: dict[str, Any] = {"layout": layout}
-    if isinstance(config, Config):
-        written["config"] = config.to_dict()
-        if layout == "torchvision":
-            arrays = to_torchvision(config, arrays)
-    elif layout == "torchvision":
+    if isinstance(model, Network):
+        written["config"] = model.config.to_dict()
+    if layout == "jaxcam":
+        arrays = {name: np.ascontiguousarray(array) for name, array in weights_of(model).items()}
+    elif isinstance(model, Network):
+        arrays = to_torchvision(model)
+    else:
         raise TypeError(f"torchvision has no layout for {type(model).__name__}; save it with layout='jaxcam'")
     text = json.dumps(written | metadata, sort_keys=True, default=plain)
 
@@ -121,9 +121,8 @@ def restore(model: Module, path: str | os.PathLike[str]) -> Module:
     """
     found = sources.locate(path)
     arrays = sources.read(found).arrays
-    config = getattr(model, "config", None)
-    if isinstance(config, Config):
-        return filled(model, converted(arrays, config, entries(config), str(found)))
+    if isinstance(model, Network):
+        return filled(model, converted(arrays, model.config, entries(model.config, model), str(found)))
     problems = list(misfits(arrays, {name: tuple(array.shape) for name, array in weights_of(model).items()}))
     if problems:
         raise ValueError(misfit_message(f"{found} does not fit {type(model).__name__}", problems))

@@ -1,6 +1,5 @@
 """Where weights come from: a path or a name on the hub, to a dictionary of arrays. Nothing is unpickled."""
 
-import contextlib
 import difflib
 import json
 import os
@@ -97,12 +96,14 @@ def read_safetensors(path: Path, *, only_metadata: bool = False) -> Tensors:
         raise ValueError(
             f"{path} is no whole safetensors file ({hub.one_line(error)}); copy or download it again"
         ) from None
-    except TypeError as error:
+    except (AttributeError, TypeError) as error:
         raise ValueError(f"{path} holds numbers that NumPy has no type for: {hub.one_line(error)}") from None
     metadata: Any = {}
     if written is not None:
-        with contextlib.suppress(json.JSONDecodeError):
+        try:
             metadata = json.loads(written)
+        except json.JSONDecodeError:
+            metadata = None
         if not isinstance(metadata, dict) or not isinstance(metadata.get("config", {}), dict):
             raise ValueError(f"{path} has damaged jaxcam metadata: {written[:60]!r} is no JSON object")
     return Tensors(arrays, metadata)

@@ -1,0 +1,97 @@
+"""The record that says which network: what it takes, what it refuses, and that JSON keeps it."""
+
+import json
+
+import numpy as np
+import pytest
+
+from jaxcam.models import Config, load, names
+from jaxcam.models.config import whole_number
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        Config("resnet50"),
+        Config("alexnet", 10, 32, 1, convolutions=3),
+        Config("vgg11", normalize="imagenet"),
+        Config("vgg11", 2, 64, 2, 4, ((0.1, 0.2), (0.3, 0.4))),
+    ],
+)
+def test_json_keeps_a_configuration(config):
+    assert Config.from_json(config.to_json()) == config
+    assert hash(Config.from_dict(json.loads(json.dumps(config.to_dict())))) == hash(config)
+
+
+def test_lists_and_numpy_numbers_are_taken_as_tuples_and_ints():
+    config = Config("vgg11", 10, 32, 1, normalize=[[0.5], [0.25]])
+    assert config == Config("vgg11", 10, 32, 1, normalize=((0.5,), (0.25,)))
+    assert type(whole_number("classes", np.int64(10), 1)) is int
+
+
+def test_keeping_all_convolutions_is_no_cut():
+    assert Config("vgg11", image_size=32, convolutions=8) == Config("vgg11", image_size=32)
+
+
+def test_the_small_input_form_ends_at_64_pixels():
+    assert Config("vgg11", image_size=64).small
+    assert not Config("vgg11", image_size=65).small
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"classes": 0}, "classes=0 is too small; give 1 or more"),
+        ({"classes": -3}, "classes=-3 is too small"),
+        ({"image_size": 7}, "image_size=7 is too small; give 8 or more"),
+        ({"channels": 0}, "channels=0 is too small"),
+        ({"convolutions": 0}, "convolutions=0 is too small"),
+        ({"convolutions": 9}, "convolutions=9, but vgg11 has 8; give 1 to 8"),
+        ({"normalize": "imagnet"}, "normalize='imagnet' is unknown; give None, 'imagenet' or (mean, std)"),
+        ({"normalize": "imagenet", "channels": 1}, "normalize='imagenet' is for 3 channels, not 1"),
+        ({"normalize": ((0.5,), (0.5,))}, "normalize has 1 means and 1 deviations for 3 channels"),
+        ({"normalize": ((0.0,) * 3, (1.0, 0.0, 1.0))}, "deviations (1.0, 0.0, 1.0); all must be above 0"),
+        ({"normalize": ((0.0,) * 3,)}, "is no pair (mean, std) with 3 numbers in each"),
+    ],
+)
+def test_impossible_options_are_refused_in_one_line(options, words):
+    with pytest.raises(ValueError, match=r"^[^\n]*$") as caught:
+        load("vgg11", **options)
+    assert words in str(caught.value)
+
+
+def test_fractions_and_booleans_are_no_counts():
+    with pytest.raises(ValueError, match=r"image_size=32\.5 is no whole number"):
+        whole_number("image_size", 32.5, 8)
+    with pytest.raises(ValueError, match="classes=True is no whole number"):
+        whole_number("classes", True, 1)
+
+
+def test_resnet50_cannot_be_cut():
+    with pytest.raises(ValueError, match=r"resnet50 is no chain .* alexnet, vgg11 can be cut"):
+        load("resnet50", convolutions=4)
+
+
+def test_unknown_fields_and_missing_names_are_refused():
+    with pytest.raises(ValueError, match="the configuration has unknown depth"):
+        Config.from_dict({"name": "vgg11", "depth": 3})
+    with pytest.raises(ValueError, match="the configuration has no model name"):
+        Config.from_dict({"classes": 3})
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("resnet5", "no model 'resnet5'; did you mean 'resnet50'?"),
+        ("VGG-11", "did you mean 'vgg11'?"),
+        ("zebra", "no model 'zebra'; jaxcam layers lists"),
+    ],
+)
+def test_an_unknown_name_is_answered_with_the_closest_and_all_names(name, words):
+    with pytest.raises(ValueError, match=r"jaxcam layers lists alexnet, vgg11, resnet50$") as caught:
+        load(name)
+    assert words in str(caught.value)
+
+
+def test_names_are_those_that_load_takes():
+    assert [load(name, classes=2, image_size=8).config.name for name in names()] == list(names())
