@@ -14,9 +14,11 @@ Rooms: `program` (what a model is made of), `neurons` (every unit of every layer
 
 from jaxcam import data, models, neurons, training
 from jaxcam.program import Layer, accelerate, deconv, guided, layers, patch, tag, tap
+from jaxcam.version import __version__
 
 __all__ = [
     "Layer",
+    "__version__",
     "accelerate",
     "data",
     "deconv",

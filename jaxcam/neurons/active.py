@@ -1,23 +1,25 @@
 """The backward pass over what is active, and nothing else.
 
-A ReLU that is silent at a place sends nothing back through it, and a max pool sends everything back to one place of four. For one
-image both are known after the forward pass, for all units alike: of the 16,384 cotangents behind VGG11's second convolution at
-most 8,192 are ever nonzero. So each convolution of a chain becomes, pixel by pixel, a small dense matrix between
-the active entries on either side; the units stand in the columns:
+A ReLU that is silent at a place sends nothing back through it, and a max pool sends everything back to one place of
+four. For one image both are known after the forward pass, for all units alike: of the 16,384 cotangents behind
+VGG11's second convolution at most 8,192 are ever nonzero. So each convolution of a chain becomes, pixel by pixel, a
+small dense matrix between the active entries on either side; the units stand in the columns:
 
-    S_q = M_q G_near(q)        q: a pixel of the convolution's input; rows of S: its channels that anybody above looks at
-                               near(q): the active entries of the output within the kernel's reach of q; M_q: those weights
+    S_q = M_q G_near(q)        q: a pixel of the convolution's input; rows of S: those of its channels that count below
+                               near(q): the active entries of the output within the kernel's reach of q
+                               M_q: the weights between the two
     G   = max(S, 0) · E        for the guided rule; E: what ReLU and batch norm let through, by entry
 
-The numbers are those of the plain pass (the same products, without the zeros). The sizes depend on the image, so this runs on
-the host, in the matrix product numpy brings, one thread a share of the pixels: no compilation. A network trained on CIFAR-10, most of
-whose units are dead, needs a tenth of the work; one with random weights, a fifth.
+The numbers are those of the plain pass (the same products, without the zeros). The sizes depend on the image, so this
+runs on the host, in the matrix product numpy brings, one thread a share of the pixels: no compilation. A network
+trained on CIFAR-10, most of whose units are dead, needs a tenth of the work; one with random weights, a fifth.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -76,7 +78,7 @@ def entries(passed: np.ndarray, winners: np.ndarray | None, pool: dict | None) -
         winners: (h', w', u) for each pooling window which place holds its maximum, row by row; None without pooling.
         pool: the window's "size", "strides" and "padding", each for the two spatial axes.
     """
-    h, w, u = passed.shape
+    (h, w, u) = passed.shape
     if winners is None or pool is None:
         wanted = flat = np.flatnonzero(passed)
         place, summed = np.arange(len(flat)), False
@@ -119,7 +121,8 @@ class Step:
         self.starts = np.searchsorted(wanted, np.arange(h * w + 1) * c)
         self.channels = wanted % c
         kh, kw, _, u = convolution.kernel.shape
-        # Rows (place in the kernel row, output channel), so that one entry's weights to all input channels lie together.
+        # Rows (place in the kernel row, output channel), so that one entry's weights to all input channels lie
+        # together.
         self.weights = np.ascontiguousarray(convolution.kernel.transpose(0, 1, 3, 2)).reshape(kh, kw * u, c)
         mean = max(1, round(len(wanted) / (h * w)))
         width = int(np.clip(-(-_ROWS // mean), 1, w))
@@ -277,6 +280,8 @@ class ActivePass:
 def _shares(tiles: list[_Tile], count: int) -> list[list[_Tile]]:
     """The tiles in runs of about equal cost."""
     ends = np.cumsum([tile.cost for tile in tiles])
-    cuts = np.searchsorted(ends, [ends[-1] * i / count for i in range(1, count)]) if len(tiles) else []
+    if not tiles:
+        return []
+    cuts = np.searchsorted(ends, [ends[-1] * i / count for i in range(1, count)])
     edges = [0, *(int(cut) for cut in cuts), len(tiles)]
-    return [tiles[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    return [tiles[a:b] for a, b in itertools.pairwise(edges)]

@@ -1,9 +1,10 @@
 """From the units of a layer to the image: the backward pass that the whole room stands on.
 
-The map of unit u is the derivative of its summed activation, Σ aᵤ, with respect to the image, under one of the backward rules.
-A plain `vmap` of that derivative would push one-hot images through the layer's own convolution. But a convolution's bias, batch
-norm and ReLU treat each channel by itself, so one backward step with ones gives the cotangent of every unit at once; and what
-a single channel sends back through its convolution needs one slice of the kernel, not all of it:
+The map of unit u is the derivative of its summed activation, Σ aᵤ, with respect to the image, under one of the
+backward rules. A plain `vmap` of that derivative would push one-hot images through the layer's own convolution. But a
+convolution's bias, batch norm and ReLU treat each channel by itself, so one backward step with ones gives the
+cotangent of every unit at once; and what a single channel sends back through its convolution needs one slice of the
+kernel, not all of it:
 
     d = ∂(Σ a)/∂z           z: the convolution's output, d: (n, h, w, u), once for all units
     cₜ = shift(dᵤ, t) Wₜᵤ    t: the places of the kernel; summed, the cotangent of the convolution's input for unit u
@@ -70,7 +71,8 @@ def layer_pass(
         x: images (n, h, w, c).
         place: the layer.
         rule: "guided", "gradient" or "deconv".
-        bottom: the value where the trunk starts, if not at the layer's own input (somebody else goes from there to here).
+        bottom: the value where the trunk starts, if not at the layer's own input (somebody else goes from there to
+            here).
     """
     values = given(anatomy, arrays, x)
     replacements = all_replacements(anatomy, rule)
@@ -80,6 +82,7 @@ def layer_pass(
 
     if not starts_alone(anatomy, place):
         activation, trunk = jax.vjp(lambda image: to(place.value, image), x)
+        assert place.axes.units is not None
         first = Partial(
             functools.partial(_one_hot, axis=place.axes.units, shape=activation.shape, dtype=activation.dtype)
         )
@@ -113,7 +116,7 @@ def all_replacements(anatomy: Anatomy, rule: str) -> Replacements:
 
 
 def starts_alone(anatomy: Anatomy, place: Place) -> bool:
-    """Whether a layer starts with a convolution or matrix product whose units can be sent back one kernel slice at a time."""
+    """Whether a layer starts with a convolution or matrix product whose units each need one slice of its kernel."""
     node, program = place.node, anatomy.program
     if not is_affine(node, anatomy.live):
         return False
@@ -161,8 +164,8 @@ def _conv_step(node: Node, shape: tuple[int, ...], d: Array, weights: Array, uni
     d = jnp.transpose(d, (spec.out_spec[0], *spec.out_spec[2:], spec.out_spec[1]))[..., units]
     weights = jnp.transpose(weights, (*spec.rhs_spec[2:], spec.rhs_spec[1], spec.rhs_spec[0]))[..., units]
     sizes = [shape[axis] for axis in spec.lhs_spec[2:]]
-    # Place t of the kernel takes the input's pixel q from the output's pixel y with y·stride + t·dilation − padding = q:
-    # spread the outputs by the stride, pad, and each place is one slice.
+    # Place t of the kernel takes the input's pixel q from the output's pixel y with y·stride + t·dilation − padding =
+    # q: spread the outputs by the stride, pad, and each place is one slice.
     config, starts = [(0, 0, 0)], []
     for axis in spatial:
         k, dilation, stride = weights.shape[axis], params["rhs_dilation"][axis], params["window_strides"][axis]

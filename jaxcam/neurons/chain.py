@@ -1,8 +1,8 @@
 """Chains of convolution, ReLU and max pooling: what the active backward pass can walk down.
 
-Below a layer, as long as each convolution feeds the next through nothing but bias, batch norm, a rectifier and a max pool, the way
-back is a product of small matrices between active entries (`active.py`). `chain_below` finds that stretch in a program;
-`activity` computes, in one forward pass, what of it one image makes active.
+Below a layer, as long as each convolution feeds the next through nothing but bias, batch norm, a rectifier and a max
+pool, the way back is a product of small matrices between active entries (`active.py`). `chain_below` finds that
+stretch in a program; `activity` computes, in one forward pass, what of it one image makes active.
 """
 
 from __future__ import annotations
@@ -108,7 +108,8 @@ def activity(
     """What an image lets through on the way back, for each link.
 
     Returns:
-        For each link "passed", the derivative of its rectified value with respect to its convolution's output (n, h, w, u);
+        For each link "passed", the derivative of its rectified value with respect to its convolution's output (n, h,
+        w, u);
         "kernel"; and with pooling "winners", which place of each window holds the maximum (n, h', w', u).
     """
     wanted = [v for link in links for v in (link.output, link.rectified, link.convolution.operands[1])]

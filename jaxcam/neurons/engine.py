@@ -1,15 +1,16 @@
 """Every unit of every layer for one image after another: chooses the way, the chunks, and keeps what can be kept.
 
-There are two ways from a unit to the image, with the same numbers: the plain one (`backward.py`), which works on any model
-and any device, and the one over active entries (`active.py`), for chains of convolutions on CPUs. An `Engine` reads a model once;
-its `image(x)` runs it forward once; `LayerUnits.maps(units)` sends a chunk of units back.
+There are two ways from a unit to the image, with the same numbers: the plain one (`backward.py`), which works on any
+model and any device, and the one over active entries (`active.py`), for chains of convolutions on CPUs. An `Engine`
+reads a model once; its `image(x)` runs it forward once; `LayerUnits.maps(units)` sends a chunk of units back.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -17,16 +18,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from jaxcam.neurons.active import ActivePass, Step, entries
+from jaxcam.neurons.active import ActivePass, Entries, Step, entries
 from jaxcam.neurons.backward import LayerPass, all_replacements, bytes_per_unit, layer_pass, starts_alone
 from jaxcam.neurons.chain import Link, activity, chain_below, geometry, is_convolution, pooling
-from jaxcam.program.layers import Anatomy, Place, study
+from jaxcam.program.layers import Place, study
 from jaxcam.program.trace import Static, Value, split
 from jaxcam.program.transform import given
 
 # What the chunks may take by default: large enough for matrix products to be fast, small beside any machine's memory.
 MEMORY = 1 << 30
 _LARGEST_CHUNK = 512
+MAP_RULES = ("guided", "gradient", "deconv", "integrated")
 
 
 class Engine:
@@ -44,12 +46,22 @@ class Engine:
     """
 
     def __init__(
-        self, model: Any, shape: tuple[int, ...], layers: Sequence[str] | None, rule: str, memory: int = MEMORY
+        self,
+        model: Any,
+        shape: tuple[int, ...],
+        layers: Sequence[str] | None,
+        rule: str,
+        *,
+        steps: int = 32,
+        memory: int = MEMORY,
     ) -> None:
+        check_rule(rule, steps)
         self.arrays, self.static = split(model)
-        self.rule, self.memory = rule, memory
+        # Integrated gradients are plain gradients along a path.
+        self.steps = steps if rule == "integrated" else 0
+        self.rule, self.memory = "gradient" if rule == "integrated" else rule, memory
         self.anatomy, _ = study(model, jax.ShapeDtypeStruct(shape, jnp.float32))
-        all_replacements(self.anatomy, rule)  # an operation without a rule is told before anything runs
+        all_replacements(self.anatomy, self.rule)  # an operation without a rule is told before anything runs
         if layers is None:
             layers = [place.name for place in self.anatomy.places if place.kind == "conv"]
             if not layers:
@@ -60,7 +72,7 @@ class Engine:
     def _chain(self, name: str) -> list[Link]:
         """The chain the active pass walks below a layer; empty where the plain pass is the way."""
         place = self.anatomy.find(name)
-        suitable = self.rule in {"guided", "gradient"} and jax.default_backend() == "cpu"
+        suitable = self.rule in {"guided", "gradient"} and not self.steps and jax.default_backend() == "cpu"
         if not suitable or not starts_alone(self.anatomy, place) or not is_convolution(place.node, self.anatomy):
             return []
         return chain_below(self.anatomy, place)
@@ -78,18 +90,19 @@ class ImageUnits:
         self.chained = tuple(name for name in engine.layers if engine.chains[name])
         self.passes: dict[str, LayerPass] = {}
         self._facts: dict[Value, dict[str, np.ndarray]] = {}
+        self._entries: dict[Value, Entries] = {}
         self._steps: dict[tuple[Value, Value], Step] = {}
         if self.chained:
             self.passes, facts = _forward(engine.arrays, engine.static, x, self.chained, engine.rule)
             self._facts = {int(key): {k: np.asarray(v) for k, v in fact.items()} for key, fact in facts.items()}
-            self._entries = {}
 
     def layer(self, name: str) -> LayerUnits:
         """One layer, ready to send units back."""
         engine = self.engine
         if name in self.passes and (walk := self._walk(name)) is not None:
-            return LayerUnits(engine, name, self.passes[name], walk)
-        return LayerUnits(engine, name, _prepare(engine.arrays, engine.static, self.x, name, engine.rule), None)
+            return LayerUnits(engine, name, self.passes[name], walk, self.passes[name].dead.shape[-1])
+        state = _prepare(engine.arrays, engine.static, self.x, name, engine.rule, engine.steps)
+        return LayerUnits(engine, name, state, None, state.dead.shape[-1])
 
     def _walk(self, name: str) -> ActivePass | None:
         """The active pass below a layer, unless its matrices would not fit; steps are shared between layers."""
@@ -120,12 +133,14 @@ class LayerUnits:
         name: the layer's.
         state: the forward pass, ready to go back.
         walk: the active pass below the layer's input, where there is one.
+        units: how many there are.
     """
 
     engine: Engine
     name: str
-    state: LayerPass
+    state: LayerPass | PathPass
     walk: ActivePass | None
+    units: int
 
     @functools.cached_property
     def activation(self) -> np.ndarray:
@@ -148,9 +163,9 @@ class LayerUnits:
                 * (self.walk.rows() + int(np.prod(self.engine.anatomy.program.avals[self.engine.anatomy.x].shape)))
             )
         else:
-            each = bytes_per_unit(self.engine.anatomy, self.engine.anatomy.find(self.name))
+            each = bytes_per_unit(self.engine.anatomy, self.engine.anatomy.find(self.name)) * (self.engine.steps + 1)
         fitting = max(1, self.engine.memory // each)
-        return int(min(len(self.dead), _LARGEST_CHUNK, 1 << (fitting.bit_length() - 1)))
+        return int(min(self.units, _LARGEST_CHUNK, 1 << (fitting.bit_length() - 1)))
 
     def chunks(self, units: np.ndarray) -> Iterator[tuple[np.ndarray, Array]]:
         """Sends units back.
@@ -159,7 +174,8 @@ class LayerUnits:
             units: which, (m,).
 
         Yields:
-            Units (b,) and their maps (b', 1, h, w, c), b' ≥ b: the last chunk is filled up, so that nothing compiles twice.
+            Units (b,) and their maps (b', 1, h, w, c), b' ≥ b: the last chunk is filled up, so that nothing compiles
+            twice.
         """
         for start in range(0, len(units), self.chunk):
             some = units[start : start + self.chunk]
@@ -176,14 +192,58 @@ class LayerUnits:
         return _finish(self.state, bottom, units, self.walk.bottom)
 
 
-def _study(arrays: list[Any], static: Static, x: Array) -> tuple[Anatomy, list[Any]]:
-    return study(static.join(arrays), x)
+def check_rule(rule: str, steps: int = 1) -> None:
+    """Raises for a rule there isn't."""
+    if rule not in MAP_RULES:
+        close = difflib.get_close_matches(str(rule), MAP_RULES, n=1)
+        raise ValueError(
+            f"no rule '{rule}'{f'; did you mean {close[0]!r}?' if close else '.'} There are {', '.join(MAP_RULES)}."
+        )
+    if steps < 1:
+        raise ValueError(f"integrated gradients take at least 1 step; got steps={steps}")
 
 
-@functools.partial(jax.jit, static_argnames=("static", "layer", "rule"))
-def _prepare(arrays: list[Any], static: Static, x: Array, layer: str, rule: str) -> LayerPass:
-    anatomy, arrays = _study(arrays, static, x)
-    return layer_pass(anatomy, arrays, x, anatomy.find(layer), rule)
+@functools.partial(jax.jit, static_argnames=("static", "layer", "rule", "steps"))
+def _prepare(arrays: list[Any], static: Static, x: Array, layer: str, rule: str, steps: int) -> LayerPass | PathPass:
+    return prepare(static.join(arrays), x, layer, rule, steps)
+
+
+def prepare(model: Any, x: Array, layer: str, rule: str, steps: int = 0) -> LayerPass | PathPass:
+    """One layer by the plain pass; by integrated gradients in so many steps, if any are given."""
+    images = jnp.concatenate([x * (i + 0.5) / steps for i in range(steps)] + [x]) if steps else x
+    anatomy, arrays = study(model, images)
+    state = layer_pass(anatomy, arrays, images, anatomy.find(layer), rule)
+    return PathPass(state, x) if steps else state
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class PathPass:
+    """A layer's pass along the straight path from black to the images: integrated gradients by the midpoint rule.
+
+    IGᵤ(x) = x · (1/m) Σᵢ ∂Σaᵤ/∂x at (i − ½)/m · x.
+
+    Attributes:
+        path: the pass at the m points of the path, and at the images themselves.
+        x: the images (n, h, w, c).
+    """
+
+    path: LayerPass
+    x: Array
+
+    @property
+    def activation(self) -> Array:
+        return self.path.activation[-len(self.x) :]
+
+    @property
+    def dead(self) -> Array:
+        return self.path.dead[-len(self.x) :]
+
+    def maps(self, units: Array) -> Array:
+        """Units (b,) ↦ their maps (b, n, h, w, c); a dead unit's map is black."""
+        gradients = self.path.maps(units)[:, : -len(self.x)]
+        mean = jnp.mean(gradients.reshape(len(units), -1, *self.x.shape), axis=1)
+        return LayerPass.blacken(self, units, mean * self.x)  # type: ignore[arg-type]
 
 
 @functools.partial(jax.jit, static_argnames=("static", "layers", "rule"))
@@ -191,7 +251,7 @@ def _forward(
     arrays: list[Any], static: Static, x: Array, layers: tuple[str, ...], rule: str
 ) -> tuple[dict[str, LayerPass], dict[str, dict[str, Array]]]:
     """One forward pass for all layers that stand on chains."""
-    anatomy, arrays = _study(arrays, static, x)
+    anatomy, arrays = study(static.join(arrays), x)
     chains: dict[str, tuple[Place, list[Link]]] = {}
     for name in layers:
         place = anatomy.find(name)
@@ -206,7 +266,7 @@ def _forward(
 
 
 @jax.jit
-def _send_back(state: LayerPass, units: Array) -> Array:
+def _send_back(state: LayerPass | PathPass, units: Array) -> Array:
     return state.maps(units)
 
 
@@ -224,10 +284,19 @@ def _finish(state: LayerPass, cotangents: Array, units: Array, shape: tuple[int,
     return state.blacken(units, jax.vmap(state.trunk)(signal)[0])
 
 
-def maps_in_chunks(state: LayerPass, units: Array, chunk: int) -> Array:
-    """Maps under an outer `jit`, where nothing can depend on values: the plain pass, chunk by chunk."""
+def maps_in_chunks(
+    state: LayerPass | PathPass, units: Array, chunk: int, reduce: Callable[[Array], Array] = lambda maps: maps
+) -> Array:
+    """Maps under an outer `jit`, where nothing can depend on values: the plain pass, chunk by chunk.
+
+    Args:
+        state: the layer's pass.
+        units: (m,).
+        chunk: how many go back at once.
+        reduce: applied to the maps (b, n, h, w, c) of each chunk as they appear; keeps the first axis.
+    """
     count = len(units)
     chunk = min(chunk, count)
     filled = jnp.resize(units, (-(-count // chunk), chunk))
-    maps = jax.lax.map(state.maps, filled)
-    return maps.reshape(-1, *maps.shape[2:])[:count]
+    reduced = jax.lax.map(lambda some: reduce(state.maps(some)), filled)
+    return reduced.reshape(-1, *reduced.shape[2:])[:count]

@@ -1,7 +1,7 @@
 """Which axis of a value counts the images and which the units.
 
-Flax keeps channels last, Equinox first, `jax.vmap` puts the images anywhere. An explanation needs both axes of every layer, so
-they are followed from the input, where they are known, through every equation that keeps them.
+Flax keeps channels last, Equinox first, `jax.vmap` puts the images anywhere. An explanation needs both axes of every
+layer, so they are followed from the input, where they are known, through every equation that keeps them.
 """
 
 from __future__ import annotations

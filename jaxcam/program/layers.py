@@ -1,15 +1,16 @@
 """The layers of any model: found in its equations, named by its parameters.
 
-A layer is a value a person would ask about: what a convolution or dense layer gives once its bias, batch norm and ReLU have been
-applied, where these follow directly; a sum, a pooling, a concatenation; anything tagged with `tag`. Parameters lend their path
-(`features.conv3`); what has no path is called by kind and order (`pool_2`). A module used twice gives `name` and `name@2`.
+A layer is a value a person would ask about: what a convolution or dense layer gives once its bias, batch norm and
+ReLU have been applied, where these follow directly; a sum, a pooling, a concatenation; anything tagged with `tag`.
+Parameters lend their path (`features.conv3`); what has no path is called by kind and order (`pool_2`). A module used
+twice gives `name` and `name@2`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
-import os
+import itertools
 from collections.abc import Iterable
 from typing import Any
 
@@ -233,7 +234,8 @@ class _Chains:
             same = result is not None and self.program.avals[result].size == self.program.avals[value].size
             return result if same else None
         if varying == 1 and reader.name in {"reshape", "squeeze", "transpose", "expand_dims"}:
-            # A change of layout belongs to the layer only if more of the layer follows it (Equinox adds its bias after one).
+            # A change of layout belongs to the layer only if more of the layer follows it (Equinox adds its bias
+            # after one).
             result = reader.outputs[0]
             return (
                 result if result is not None and self._layout(value, result) and self.next(result) is not None else None
@@ -259,8 +261,9 @@ def _parameter_name(node: Node, program: Program, live: set[Value], leaves: dict
     if isinstance(kernel, core.Literal):
         return ""
     names = [path_name(program.paths[i]) for i in sorted(leaves.get(kernel, ()))]
-    shared = os.path.commonprefix([name.split(".") for name in names]) if names else []
-    return ".".join(shared)
+    # The keys that all of a kernel's parameters share: weight norm keeps two beside each other.
+    columns = zip(*(name.split(".") for name in names), strict=False)
+    return ".".join(column[0] for column in itertools.takewhile(lambda column: len(set(column)) == 1, columns))
 
 
 def path_name(path: Iterable[Any]) -> str:

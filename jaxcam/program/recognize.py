@@ -1,8 +1,8 @@
 """What an equation means: recognized by what it computes, never by whose library wrote it.
 
-`max(x, 0)`, `where(x > 0, x, 0)`, `x * (x > 0)`, `clip(x, 0, 6)` and `jax.nn.relu` are all the same thing to an explanation, so
-`activations` finds each of them and says which value goes in and which comes out. Everything here reads programs; nothing
-evaluates or changes them.
+`max(x, 0)`, `where(x > 0, x, 0)`, `x * (x > 0)`, `clip(x, 0, 6)` and `jax.nn.relu` are all the same thing to an
+explanation, so `activations` finds each of them and says which value goes in and which comes out. Everything here
+reads programs; nothing evaluates or changes them.
 """
 
 from __future__ import annotations
@@ -19,11 +19,58 @@ from jaxcam.program.trace import Node, Program, Value
 
 # Operations that are linear in what depends on the input, whatever else they take.
 LINEAR = frozenset(
-    ["add", "add_any", "sub", "neg", "reshape", "transpose", "broadcast_in_dim", "squeeze", "expand_dims", "slice", "dynamic_slice", "dynamic_update_slice", "pad", "concatenate", "reduce_sum", "reduce_window_sum", "convert_element_type", "rev", "copy", "copy_p", "name", "gather", "scatter-add", "scatter_add", "cumsum", "reduce_precision", "split", "sharding_constraint", "device_put", "real", "imag", "stop_gradient", "psum", "optimization_barrier"]
+    [
+        "add",
+        "add_any",
+        "sub",
+        "neg",
+        "reshape",
+        "transpose",
+        "broadcast_in_dim",
+        "squeeze",
+        "expand_dims",
+        "slice",
+        "dynamic_slice",
+        "dynamic_update_slice",
+        "pad",
+        "concatenate",
+        "reduce_sum",
+        "reduce_window_sum",
+        "convert_element_type",
+        "rev",
+        "copy",
+        "copy_p",
+        "name",
+        "gather",
+        "scatter-add",
+        "scatter_add",
+        "cumsum",
+        "reduce_precision",
+        "split",
+        "sharding_constraint",
+        "device_put",
+        "real",
+        "imag",
+        "stop_gradient",
+        "psum",
+        "optimization_barrier",
+    ]
 )
 # Operations that pass one of their operands on: piecewise linear, with a derivative everybody agrees on.
 SELECTING = frozenset(
-    ["max", "min", "clamp", "reduce_max", "reduce_min", "reduce_window_max", "select_n", "sort", "cummax", "cummin", "select_and_gather_add"]
+    [
+        "max",
+        "min",
+        "clamp",
+        "reduce_max",
+        "reduce_min",
+        "reduce_window_max",
+        "select_n",
+        "sort",
+        "cummax",
+        "cummin",
+        "select_and_gather_add",
+    ]
 )
 # Linear in one operand if the others do not depend on the input.
 BILINEAR = frozenset(["mul", "conv_general_dilated", "dot_general"])
@@ -188,12 +235,12 @@ def _of_mask(node: Node, known: dict[Value, float], makers: dict[Value, Node]) -
             continue
         compared = _comparison(maker.inputs[0], known, makers)
         if compared == (x, True):
-            return "relu", x, {mask, maker.inputs[0]}  # type: ignore[arg-type]
+            return "relu", x, {mask, *maker.operands}
     return None
 
 
 def is_affine(node: Node, live: set[Value]) -> bool:
-    """Whether a node is a convolution or matrix product of something that depends on the input with something that doesn't."""
+    """Whether a node is a convolution or matrix product of a thing that depends on the input and one that does not."""
     if node.name not in {"conv_general_dilated", "dot_general"}:
         return False
     left, right = (not isinstance(atom, core.Literal) and atom in live for atom in node.inputs)

@@ -1,11 +1,14 @@
 """The same values, computed another way: rewrites that make a program fast where XLA is slow.
 
-Programs are replayed, so they can be rewritten without touching the model. A rewrite never changes a value (beyond the order of a
-sum) nor a derivative; `tests/program/test_rewrite.py` holds each one against the plain program. On CPUs, XLA
+Programs are replayed, so they can be rewritten without touching the model. A rewrite never changes a value (beyond
+the order of a sum) nor a derivative; `tests/program/test_rewrite.py` holds each one against the plain program. On
+CPUs, XLA
 
-* runs a convolution whose image is smaller than its kernel a hundred times slower than the matrix product it is: here it becomes
+* runs a convolution whose image is smaller than its kernel a hundred times slower than the matrix product it is: here
+it becomes
   shifted slices times one matrix; a 1×1 convolution is a matrix product as it stands;
-* differentiates max pooling by a scalar loop (select-and-scatter): here the place of each maximum is saved on the way forward, and
+* differentiates max pooling by a scalar loop (select-and-scatter): here the place of each maximum is saved on the way
+forward, and
   the way back is one elementwise multiplication.
 """
 
@@ -31,8 +34,8 @@ def accelerate(function: Callable[..., Any]) -> Callable[..., Any]:
         function: any pure function of pytrees of arrays (a model, a loss).
 
     Returns:
-        A function with the same arguments, results and derivatives, to be put under `jax.jit`. Where there is nothing to rewrite,
-        and on devices that need no help, it evaluates the same equations.
+        A function with the same arguments, results and derivatives, to be put under `jax.jit`. Where there is nothing
+        to rewrite, and on devices that need no help, it evaluates the same equations.
 
     Example:
         >>> float(accelerate(lambda x: jnp.sum(x**2))(jnp.arange(3.0)))
@@ -152,7 +155,7 @@ def windows(x: Array, params: dict[str, Any]) -> list[Array]:
 
 
 def first_maximum(places: list[Array], pooled: Array) -> list[Array]:
-    """For every place in the window, whether it holds the maximum; the first one on ties, as PyTorch and XLA have it."""
+    """For every place in the window, whether it holds the maximum; on ties the first one, as in PyTorch and XLA."""
     taken = jnp.zeros(pooled.shape, bool)
     masks = []
     for place in places:

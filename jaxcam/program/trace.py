@@ -1,14 +1,15 @@
 """From a function to its equations, and back.
 
 Problem: an explanation needs the inside of a network (its layers, its ReLUs), and a JAX function does not show it.
-Idea: `jax.make_jaxpr` writes every function down as a list of equations. `trace` makes that list flat: calls inside calls
-(`jit`, `checkpoint`, `scan`) are opened, so one loop over `Program.nodes` meets every operation once, in order, whoever wrote
-it and however often the same module was called. `replay` runs the list again, each equation as it was or with another
-function in its place. All that jaxcam knows of a model it knows from here.
+Idea: `jax.make_jaxpr` writes every function down as a list of equations. `trace` makes that list flat: calls inside
+calls (`jit`, `checkpoint`, `scan`) are opened, so one loop over `Program.nodes` meets every operation once, in order,
+whoever wrote it and however often the same module was called. `replay` runs the list again, each equation as it was
+or with another function in its place. All that jaxcam knows of a model it knows from here.
 
 Types: `trace: (f: X → Y, x) → Program`, `replay: (Program, values of X) → values of Y`.
 
-All contact with jaxprs is in this room, and only through names that JAX makes public (`jax.make_jaxpr`, `jax.extend.core`).
+All contact with jaxprs is in this room, and only through names that JAX makes public (`jax.make_jaxpr`,
+`jax.extend.core`).
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ _CALLS = {
     "remat2": "jaxpr",
     "checkpoint": "jaxpr",
 }
-# Calls that bring their own derivative: they stay whole, so that the derivative does; `Node.body` shows what they compute.
+# Calls that bring their own derivative: they stay whole, so that the derivative does; `Node.body` shows what they
+# compute.
 _CUSTOM = {"custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr", "custom_vjp_call_jaxpr": "fun_jaxpr"}
 # A longer scan is a loop over time or data, not over layers: unrolling it would only make compilation slow.
 LONGEST_SCAN = 128
@@ -259,7 +261,8 @@ def replay(
         program: what to evaluate.
         values: the values that are given: all inputs, or whatever stands between these and `wanted`.
         wanted: the values to return.
-        replacements: for a value, the values it is computed from and the function that computes it, instead of its equation.
+        replacements: for a value, the values it is computed from and the function that computes it, instead of its
+            equation.
 
     Returns:
         One array for each of `wanted`.

@@ -5,11 +5,12 @@
     guided : (x → outputs)         ↦  x → the same outputs, another backward pass
     deconv : likewise
 
-Each result is again a callable pytree whose only arrays are the model's own. So it can be jitted, vmapped, differentiated, passed
-through `jax.jit` as an argument, and transformed again: `tap(guided(model), "layer3")`.
+Each result is again a callable pytree whose only arrays are the model's own. So it can be jitted, vmapped,
+differentiated, passed through `jax.jit` as an argument, and transformed again: `tap(guided(model), "layer3")`.
 
-Sharp edges. A model is traced anew at every call outside `jit`; put `jax.jit` around what is called often. Batch norm and dropout
-have to be in inference mode. A function with a derivative of its own (`jax.custom_vjp`) stays whole: layers inside it have no names.
+Sharp edges. A model is traced anew at every call outside `jit`; put `jax.jit` around what is called often. Batch norm
+and dropout have to be in inference mode. A function with a derivative of its own (`jax.custom_vjp`) stays whole:
+layers inside it have no names.
 """
 
 from __future__ import annotations
@@ -213,8 +214,8 @@ def tap(model: Any, layer: str | list[str] | tuple[str, ...]) -> Tap:
 def patch(model: Any, layer: str) -> Patch:
     """A model whose layer takes another value.
 
-    patch(f, l)(x, a) = f(x) computed with aₗ := a; so patch(f, l)(x, tap(f, l)(x)) = f(x), and the gradient with respect to a
-    is Grad-CAM's.
+    patch(f, l)(x, a) = f(x) computed with aₗ := a; so patch(f, l)(x, tap(f, l)(x)) = f(x), and the gradient with
+    respect to a is Grad-CAM's.
 
     Args:
         model: any callable `x -> outputs`.
@@ -237,10 +238,12 @@ def patch(model: Any, layer: str) -> Patch:
 def guided(model: Any) -> Ruled:
     """The same model, whose ReLUs let only positive gradients back through.
 
-    At every ReLU y = max(x, 0) the gradient R becomes R · [x > 0] · [R > 0]. Outputs are the model's own; only derivatives differ.
+    At every ReLU y = max(x, 0) the gradient R becomes R · [x > 0] · [R > 0]. Outputs are the model's own; only
+    derivatives differ.
 
     Args:
-        model: any callable `x -> outputs` made of linear operations, rectifiers (ReLU, ReLU6, leaky ReLU) and max pooling.
+        model: any callable `x -> outputs` made of linear operations, rectifiers (ReLU, ReLU6, leaky ReLU) and max
+            pooling.
 
     Returns:
         A callable with the same outputs.
@@ -253,8 +256,8 @@ def guided(model: Any) -> Ruled:
         >>> jax.grad(lambda x: guided(net)(x).sum())(jnp.array([[1.0, -1.0]])).tolist()
         [[0.0, 0.0]]
 
-    Springenberg et al., "Striving for Simplicity: The All Convolutional Net", 2015.
-    Differs from: the paper and Captum know ReLU only; for ReLU6 and leaky ReLU the ordinary derivative is taken of the positive R.
+    Springenberg et al., "Striving for Simplicity: The All Convolutional Net", 2015. Differs from: the paper and
+    Captum know ReLU only; for ReLU6 and leaky ReLU the ordinary derivative is taken of the positive R.
     """
     return Ruled(model, "guided")
 
@@ -262,7 +265,8 @@ def guided(model: Any) -> Ruled:
 def deconv(model: Any) -> Ruled:
     """The same model, whose ReLUs treat the backward pass as the forward one.
 
-    At every ReLU the gradient R becomes max(R, 0), whatever the input was. Outputs are the model's own; only derivatives differ.
+    At every ReLU the gradient R becomes max(R, 0), whatever the input was. Outputs are the model's own; only
+    derivatives differ.
 
     Args:
         model: any callable `x -> outputs` made of linear operations, rectifiers and max pooling.

@@ -1,0 +1,187 @@
+"""Every unit of every layer for every class, streamed to a store: `sweep`.
+
+The work is a list of items (class, layer), done in order. What an item gives depends on nothing but the model, the
+class average and the options, and each of its arrays is one chunk of the store, written under another name and
+renamed; last comes the item's mark. So a sweep killed at any moment leaves whole items and items without a mark, and
+the next one does the latter: the finished store is, byte for byte, that of a sweep never interrupted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Float
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from skimage.measure import block_reduce
+
+from jaxcam.neurons.averages import confidences
+from jaxcam.neurons.engine import MEMORY, Engine, LayerUnits
+from jaxcam.neurons.measures import Measure, measure
+from jaxcam.neurons.similarity import check_images, layer_similarity, reference
+from jaxcam.neurons.store import EXTREMES, THUMBNAIL, Store, Sweep, open_sweep
+
+
+def sweep(
+    model: Any,
+    averages: Float[np.ndarray, "k h w c"],
+    out: str | Any,
+    *,
+    classes: Sequence[str] | None = None,
+    layers: Sequence[str] | None = None,
+    rule: str = "guided",
+    against: str = "image",
+    metric: str = "cosine",
+    steps: int = 32,
+    describe: dict[str, Any] | None = None,
+    memory: int = MEMORY,
+    progress: bool = True,
+) -> Sweep:
+    """Measures every unit of every layer on every class average, into a Zarr store that survives any interruption.
+
+    For each class i and each unit u of each layer: the similarity sᵢᵤ = measure(Mᵤ(xᵢ), r) of `similarity`, whether
+    the unit is dead there, its mean activation; and for each class and layer the maps of the 8 least and the 8 most
+    similar live units.
+
+    Args:
+        model: any callable `x -> outputs`.
+        averages: one image for each class (k, h, w, c), as the model takes them; output i of the model is class i.
+        out: the store's path, a directory `*.zarr`. If it holds an unfinished sweep of the same model, averages and
+            options, that one is continued; a finished one is returned as it is.
+        classes: the classes' names; by default "0", "1", …
+        layers: names that `jc.layers` lists; None for every convolution.
+        rule: "guided", "gradient", "deconv" or "integrated".
+        against: "image" (method one) or "confidence" (method two).
+        metric: "cosine", "euclidean", "hamming", "histogram" or "perceptual_hash".
+        steps: of integrated gradients.
+        describe: what is to be kept with the store as attributes: the model's name, the data, the seed; anything JSON
+            can say.
+        memory: bytes the chunks may take.
+        progress: show a bar.
+
+    Returns:
+        The finished store, open for reading.
+
+    Raises:
+        ValueError: the store at `out` is of another model, data or options; averages that are constant or have NaN;
+            no such layer, rule or measure.
+        OSError: the disk is full; what was measured so far is kept, and the same call goes on from there.
+
+    Example:
+        >>> import tempfile, jax.numpy as jnp
+        >>> net = lambda x: jax.nn.relu(x.reshape(len(x), -1) @ jnp.array([[1.0, -1.0], [0.5, -1.0]]))
+        >>> averages = np.array([[[[1.0, 0.5]]], [[[0.5, 1.0]]]], np.float32)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     found = sweep(net, averages, f"{folder}/sweep.zarr", layers=["dense_0"], progress=False)
+        ...     found.similarity("dense_0").round(2).tolist()
+        [[1.0, 0.0], [0.8, 0.0]]
+    """
+    averages = np.asarray(averages, np.float32)
+    names = [str(i) for i in range(len(averages))] if classes is None else [str(name) for name in classes]
+    _check(averages, names)
+    chosen = measure(metric)
+    references = np.asarray(reference(model, averages, against, rule, list(range(len(averages))), steps))
+    engine = Engine(model, (1, *averages.shape[1:]), layers, rule, steps=steps, memory=memory)
+    options = {"rule": rule, "against": against, "metric": metric, **({"steps": steps} if rule == "integrated" else {})}
+    store = Store.create_or_continue(
+        out,
+        layers={name: engine.anatomy.layer(engine.anatomy.find(name)) for name in engine.layers},
+        classes=names,
+        averages=averages,
+        outputs=jax.eval_shape(model, averages[:1]).shape[-1],
+        options=options,
+        identity={"model": _fingerprint(engine), "averages": _digest([averages])},
+        describe=describe or {},
+    )
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, disable=not progress, transient=True) as bar:
+        task = bar.add_task("units", total=len(names) * sum(store.units.values()))
+        store.write_confidence(np.asarray(confidences(model, averages)))
+        for i, name in enumerate(names):
+            missing = [layer for layer in engine.layers if not store.is_done(i, layer)]
+            bar.advance(task, sum(store.units[layer] for layer in engine.layers if layer not in missing))
+            if not missing:
+                continue
+            image = engine.image(averages[i : i + 1])
+            for layer in missing:
+                bar.update(task, description=f"class {name}, {layer}")
+                store.write(i, layer, **_item(image.layer(layer), references[i : i + 1], chosen))
+                bar.advance(task, store.units[layer])
+    return open_sweep(out)
+
+
+def _item(sender: LayerUnits, reference: np.ndarray, chosen: Measure) -> dict[str, np.ndarray]:
+    """What the store keeps of one class and one layer."""
+    found = layer_similarity(sender, reference, chosen)  # type: ignore[arg-type]
+    ranked = rank(chosen.oriented(found), sender.dead)
+    shown = ranked[ranked >= 0]
+    h, w, c = reference.shape[1:]
+    factor = -(-max(h, w) // THUMBNAIL)
+    maps = np.zeros((2 * EXTREMES, -(-h // factor), -(-w // factor), c), np.float32)
+    if len(shown):
+        chunks = [np.asarray(some_maps)[: len(some), 0] for some, some_maps in sender.chunks(shown)]
+        maps[ranked >= 0] = block_reduce(np.concatenate(chunks), (1, factor, factor, 1), np.mean)
+    return {
+        "similarity": found,
+        "dead": sender.dead,
+        "activation": sender.activation,
+        "extreme_unit": ranked.astype(np.int32),
+        "extreme_map": maps,
+    }
+
+
+def rank(similarity: np.ndarray, dead: np.ndarray, count: int = EXTREMES) -> np.ndarray:
+    """The `count` least similar live units, ascending, then the `count` most similar, descending; −1 where there are
+    none.
+
+    Args:
+        similarity: (u,), larger is more similar.
+        dead: (u,).
+        count: of units at either end.
+
+    Example:
+        >>> rank(np.array([0.3, 0.1, 0.0, 0.2]), np.array([False, False, True, False]), count=2).tolist()
+        [1, 3, 0, 3]
+    """
+    live = np.flatnonzero(~dead)
+    order = live[np.argsort(similarity[live], kind="stable")]
+    ranked = np.full(2 * count, -1)
+    some = min(count, len(order))
+    ranked[:some] = order[:some]
+    ranked[count : count + some] = order[::-1][:some]
+    return ranked
+
+
+def _check(averages: np.ndarray, names: list[str]) -> None:
+    check_images(averages)
+    if len(names) != len(averages):
+        raise ValueError(f"{len(averages)} class averages need as many names; got {len(names)}: {', '.join(names)}")
+    for name, average in zip(names, averages, strict=True):
+        if np.ptp(average) == 0:
+            raise ValueError(
+                f"the average of class '{name}' is {average.flat[0]:g} everywhere: nothing to compare maps with; "
+                "look at its images, or leave the class out."
+            )
+
+
+def _digest(arrays: Sequence[np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(repr((array.shape, array.dtype.str)).encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:32]
+
+
+def _fingerprint(engine: Engine) -> str:
+    """What a model computes: its equations and its numbers, wherever they are kept."""
+    program = engine.anatomy.program
+    numbers = [np.asarray(jax.device_get(a)) for a in engine.arrays if jax.numpy.issubdtype(a.dtype, jax.numpy.number)]
+    constants = [np.asarray(value) for value in program.constants.values()]
+    equations = [
+        (node.name, [str(program.avals[value].str_short()) for value in node.outputs if value is not None])
+        for node in program.nodes
+    ]
+    return hashlib.sha256((repr(equations) + _digest(numbers) + _digest(constants)).encode()).hexdigest()[:32]
