@@ -271,23 +271,23 @@ class Own(nnx.Module):
     """A network of a user's."""
 
     def __init__(self, width, rngs):
-        self.conv, self.norm = nnx.Conv(1, width, (3, 3), rngs=rngs), nnx.BatchNorm(width, rngs=rngs)
+        self.dense, self.norm = nnx.Linear(3, width, rngs=rngs), nnx.BatchNorm(width, rngs=rngs)
         self.dropout = nnx.Dropout(0.5, rngs=rngs)
 
     def __call__(self, x):
-        return self.dropout(self.norm(self.conv(x))).mean((1, 2))
+        return self.dropout(self.norm(self.dense(x)))
 
 
 def test_a_network_of_your_own_is_saved_and_restored(tmp_path):
     model, other = Own(4, nnx.Rngs(0)), Own(4, nnx.Rngs(1))
     path = models.save(model, tmp_path / "own.safetensors", epoch=2)
-    before = np.asarray(other.conv.kernel)
+    before = np.asarray(other.dense.kernel)
     restored = models.restore(other, path)
     same(restored, model)
-    np.testing.assert_array_equal(other.conv.kernel, before)
+    np.testing.assert_array_equal(other.dense.kernel, before)
     assert jax.tree.structure(restored) == jax.tree.structure(other)
     assert models.read_metadata(path) == {"epoch": 2, "layout": "jaxcam"}
-    with raises(ValueError, "own.safetensors does not fit Own: conv.bias is (4,) but should be (5,)"):
+    with raises(ValueError, "own.safetensors does not fit Own: dense.bias is (4,) but should be (5,)"):
         models.restore(Own(5, nnx.Rngs(0)), path)
     with raises(TypeError, "torchvision has no layout for Own"):
         models.save(model, path, layout="torchvision")
