@@ -106,7 +106,7 @@ def ramps(steps: int = 33) -> dict[str, list[list[int]]]:
 
     Example:
         >>> ramps()["diverging"][16]
-        [247, 247, 247]
+        [247, 246, 246]
     """
     names = {"diverging": DIVERGING, "sequential": SEQUENTIAL}
     at = np.linspace(0, 1, steps)
@@ -137,17 +137,19 @@ def strip(
     return png(pixels, colors=256 if chosen.thinned else None), tiles[0].shape[:2]
 
 
-def pack(sweep: Sweep, chosen: Plan, *, larger_is_similar: bool) -> dict[str, Any]:
+def pack(sweep: Sweep, chosen: Plan, *, larger_is_similar: bool, dead_value: float = 0.0) -> dict[str, Any]:
     """All units' numbers for the page's script.
 
     Args:
         sweep: the opened store.
         chosen: the plan; only its classes are packed.
         larger_is_similar: False for a distance.
+        dead_value: what a dead unit counts as.
 
     Returns:
-        JSON: names, `limit`, the `scale` at which colors end, and for each layer `similarity`, base64 of little-endian 16-bit integers (class by class;
-        −32768 for a dead unit, else 32000 · value / limit), and `activation`, base64 of 32-bit floats.
+        JSON: names, `limit` (the largest |value|), the `scale` at which colors end, and for each layer `similarity`,
+        base64 of little-endian 16-bit integers (class by class; −32768 for a dead unit, else 32000 · value / limit),
+        and `activation`, base64 of 32-bit floats.
     """
     values = {name: finite(sweep.similarity(name), f"the similarity of layer {name!r}") for name in sweep.layers}
     limit = max(float(np.abs(array).max(initial=0)) for array in values.values()) or 1.0
@@ -171,6 +173,7 @@ def pack(sweep: Sweep, chosen: Plan, *, larger_is_similar: bool) -> dict[str, An
         "limit": limit,
         "scale": _scale(values, sweep) or limit,
         "steps": STEPS,
+        "nothing": dead_value,
         "direction": 1 if larger_is_similar else -1,
         "signed": any(float(array.min(initial=0)) < 0 for array in values.values()) or larger_is_similar,
         "layers": layers,

@@ -62,7 +62,7 @@ def history(table: Mapping[str, Float[np.ndarray, " e"]], quantity: str) -> go.F
         showlegend=True,
         legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
         margin={"t": 8},
-        xaxis={"title": {"text": "epoch"}, "zeroline": False},
+        xaxis={"title": {"text": "epoch"}, "zeroline": False, "automargin": True},
         yaxis={"title": {"text": quantity}, "rangemode": "tozero", "zeroline": False},
     )
     if quantity == "accuracy":

@@ -26,7 +26,7 @@ def training(table: Mapping[str, Float[np.ndarray, " e"]]) -> str:
 
     Example:
         >>> columns = ("epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
-        >>> training(dict(zip(columns, np.array([[1, 2], [2, 0.1], [0.2, 0.99], [1, 1.5], [0.4, 0.7]]))))[-56:]
+        >>> training(dict(zip(columns, np.array([[1, 2], [2, 0.1], [0.2, 0.99], [1, 1.5], [0.4, 0.7]]))))[-57:]
         'has risen from 1.00 to 1.50 since, a sign of overfitting.'
     """
     epochs, loss = table["epoch"], table["test_loss"]

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from jaxcam.neurons.measures import MEASURES
 from jaxcam.viewing import atlas, interactive, reading
 from jaxcam.viewing.figures.pictures import KINDS
 from jaxcam.viewing.figures.style import check_classes, short_names
@@ -107,7 +106,7 @@ def neurons(run: Run, index: int) -> dict[str, Any]:
     """
     sweep = open_sweep(run)
     metric, kind = str(sweep.attrs.get("metric", "cosine")), str(sweep.attrs.get("average", "simple"))
-    larger = MEASURES[metric].larger_is_similar if metric in MEASURES else True
+    larger, nothing = _measure(metric)
     similarity = {name: sweep.similarity(name) for name in sweep.layers}
     dead = {name: sweep.dead(name) for name in sweep.layers}
     for name, values in similarity.items():
@@ -132,6 +131,7 @@ def neurons(run: Run, index: int) -> dict[str, Any]:
         "metric": metric,
         "words": words,
         "larger": larger,
+        "nothing": f"{nothing:g}",
         "color": shape[-1] == 3,
         "classes": sweep.classes,
         "shown": [(i, sweep.classes[i]) for i in chosen.classes],
@@ -175,7 +175,7 @@ def neurons(run: Run, index: int) -> dict[str, Any]:
         },
         "dead_chart": chart(interactive.dead(counts)),
         "dead_reading": reading.dead(counts._replace(layers=short), len(sweep.classes)),
-        "pack": atlas.pack(sweep, chosen, larger_is_similar=larger),
+        "pack": atlas.pack(sweep, chosen, larger_is_similar=larger, dead_value=nothing),
         "pictures": [atlas.pictures(sweep, name, chosen) for name in sweep.layers],
     }
 
@@ -300,6 +300,13 @@ def _example(sweep: Sweep, similarity: Mapping[str, np.ndarray], larger: bool) -
             for map, unit in found["pictures"]
         ],
     }
+
+
+def _measure(metric: str) -> tuple[bool, float]:
+    """Whether a metric is a similarity, and its value for a dead unit, as the room that defines it says."""
+    from jaxcam.neurons.measures import MEASURES  # here, because figures alone need none of the engine
+
+    return (MEASURES[metric].larger_is_similar, MEASURES[metric].dead) if metric in MEASURES else (True, 0.0)
 
 
 def _per_class(run: Run) -> dict[str, float]:

@@ -3,8 +3,9 @@
 A CSV row may come from `csv.DictReader`, where everything is text, or straight from the function that made it.
 """
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Array, Bool, Float
@@ -14,6 +15,16 @@ from jaxcam.viewing.colors import finite
 HISTORY = ("epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
 WHICH = ("none", "most", "least", "random", "most_live", "least_live", "random_live")
 PRUNING = ("layer", "units", "live", "which", "seed", "fraction", "accuracy")
+
+
+@runtime_checkable
+class Record(Protocol):
+    """A dataclass, as the study's functions return rows."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+Row = Mapping[str, Any] | Record
 
 
 class Spread(NamedTuple):
@@ -48,11 +59,11 @@ class Pruned(NamedTuple):
         return self.accuracy["none"].mean if "none" in self.accuracy else None
 
 
-def history_table(rows: Iterable[Mapping[str, Any]]) -> dict[str, Float[np.ndarray, " e"]]:
+def history_table(rows: Iterable[Row]) -> dict[str, Float[np.ndarray, " e"]]:
     """Training history by column, in the order of the epochs.
 
     Args:
-        rows: mappings with epoch, train_loss, train_accuracy, test_loss and test_accuracy.
+        rows: mappings (or dataclasses) with epoch, train_loss, train_accuracy, test_loss and test_accuracy.
 
     Returns:
         For each of these names one array.
@@ -65,16 +76,16 @@ def history_table(rows: Iterable[Mapping[str, Any]]) -> dict[str, Float[np.ndarr
         >>> history_table([row])["test_accuracy"].tolist()
         [0.2]
     """
-    rows = sorted(_complete(rows, HISTORY, "the training history"), key=lambda row: float(row["epoch"]))
-    return {name: np.array([_number(row, name) for row in rows]) for name in HISTORY}
+    records = sorted(_complete(rows, HISTORY, "the training history"), key=lambda row: float(row["epoch"]))
+    return {name: np.array([_number(row, name) for row in records]) for name in HISTORY}
 
 
-def pruning_table(rows: Iterable[Mapping[str, Any]]) -> list[Pruned]:
+def pruning_table(rows: Iterable[Row]) -> list[Pruned]:
     """Pruning measurements gathered by layer and share, seeds averaged.
 
     Args:
-        rows: mappings with layer, units, live, which, seed, fraction and accuracy. A row with which = "none" and no
-            layer, or whose share is 0 or empty, is the baseline of all.
+        rows: mappings (or dataclasses) with layer, units, live, which, seed, fraction and accuracy. Rows with
+            which = "none" are the baseline of all, whatever layer and share they name.
 
     Returns:
         One entry for each share and layer, in the order in which they came.
@@ -206,15 +217,21 @@ def dead_table(dead: Mapping[str, Bool[Array | np.ndarray, "k _"]]) -> Deadness:
     )
 
 
-def _complete(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], what: str) -> list[Mapping[str, Any]]:
-    rows = list(rows)
-    if not rows:
+def _complete(rows: Iterable[Row], columns: Sequence[str], what: str) -> list[Mapping[str, Any]]:
+    mappings = [_mapping(row) for row in rows]
+    if not mappings:
         raise ValueError(f"{what} has no rows")
-    for row in rows:
+    for row in mappings:
         missing = [name for name in columns if name not in row]
         if missing:
             raise ValueError(f"{what} lacks the column {missing[0]!r}; it has {', '.join(map(str, row))}")
-    return rows
+    return mappings
+
+
+def _mapping(row: Row) -> Mapping[str, Any]:
+    if isinstance(row, Mapping):
+        return row
+    return dataclasses.asdict(row)
 
 
 def _number(row: Mapping[str, Any], column: str) -> float:

@@ -29,6 +29,7 @@ from jaxcam.viewing.figures.style import (
 )
 from jaxcam.viewing.tables import (
     Pruned,
+    Row,
     class_mean,
     curve_table,
     dead_table,
@@ -205,11 +206,11 @@ def dead_units(dead: Mapping[str, Bool[Array | np.ndarray, "k _"]]) -> Figure:
 
 
 @styled
-def pruning(rows: Iterable[Mapping[str, Any]]) -> Figure:
+def pruning(rows: Iterable[Row]) -> Figure:
     """Accuracy after removing a share of one layer's units: the most similar, the least similar, random ones.
 
     Args:
-        rows: mappings with layer, units, live, which, seed, fraction and accuracy, as in pruning.csv.
+        rows: mappings (or dataclasses) with layer, units, live, which, seed, fraction and accuracy, as in pruning.csv.
 
     Returns:
         The figure: at the left all units take part, at the right only live ones; one row of panels for each share.
@@ -273,11 +274,12 @@ def _pruning_panel(axes: Axes, entries: Sequence[Pruned], among: str, title: str
 
 
 @styled
-def history(rows: Iterable[Mapping[str, Any]]) -> Figure:
+def history(rows: Iterable[Row]) -> Figure:
     """Loss and accuracy by epoch, on training and test data.
 
     Args:
-        rows: mappings with epoch, train_loss, train_accuracy, test_loss and test_accuracy, as in history.csv.
+        rows: mappings (or dataclasses) with epoch, train_loss, train_accuracy, test_loss and test_accuracy,
+            as in history.csv.
 
     Returns:
         The figure: losses at the left, with a mark at the lowest test loss, accuracies at the right.

@@ -96,7 +96,7 @@
     }
     mean(layer, unit) {
       let sum = 0;
-      for (let k = 0; k < this.pack.classes.length; k++) sum += this.value(layer, unit, k) ?? 0;
+      for (let k = 0; k < this.pack.classes.length; k++) sum += this.value(layer, unit, k) ?? this.pack.nothing;
       return sum / this.pack.classes.length;
     }
     dead(layer, unit) {
