@@ -78,12 +78,12 @@ def entries(passed: np.ndarray, winners: np.ndarray | None, pool: dict | None) -
         winners: (h', w', u) for each pooling window which place holds its maximum, row by row; None without pooling.
         pool: the window's "size", "strides" and "padding", each for the two spatial axes.
     """
-    (h, w, u) = passed.shape
+    h, w, u = passed.shape
     if winners is None or pool is None:
         wanted = flat = np.flatnonzero(passed)
         place, summed = np.arange(len(flat)), False
     else:
-        rows, columns, channels = np.indices(winners.shape, sparse=True)
+        rows, columns, channels = np.ix_(*(np.arange(size) for size in winners.shape))
         y = rows * pool["strides"][0] - pool["padding"][0] + winners // pool["size"][1]
         x = columns * pool["strides"][1] - pool["padding"][1] + winners % pool["size"][1]
         target = ((y * w + x) * u + channels).reshape(-1)

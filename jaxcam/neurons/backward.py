@@ -22,14 +22,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend import core
 from jax.tree_util import Partial
 from jaxtyping import Array
 
 from jaxcam.program.layers import Anatomy, Place
 from jaxcam.program.recognize import is_affine
 from jaxcam.program.rewrite import rewrites
-from jaxcam.program.trace import Node, replay
+from jaxcam.program.trace import Node, Value, replay
 from jaxcam.program.transform import Replacements, canonical, given, rectifier_replacements
 
 
@@ -120,7 +119,7 @@ def starts_alone(anatomy: Anatomy, place: Place) -> bool:
     node, program = place.node, anatomy.program
     if not is_affine(node, anatomy.live):
         return False
-    kernel_is_right = isinstance(node.inputs[0], int) and node.inputs[0] in anatomy.live
+    kernel_is_right = isinstance(node.inputs[0], Value) and node.inputs[0] in anatomy.live
     if node.name == "conv_general_dilated":
         params = node.params
         grouped = params["feature_group_count"] != 1 or params["batch_group_count"] != 1
@@ -128,7 +127,7 @@ def starts_alone(anatomy: Anatomy, place: Place) -> bool:
             kernel_is_right
             and not grouped
             and not set(params["lhs_dilation"]) - {1}
-            and not isinstance(node.inputs[1], core.Literal)
+            and isinstance(node.inputs[1], Value)
         )
     ranks = [len(program.avals[v].shape) for v in node.operands]
     return kernel_is_right and ranks == [2, 2] and node.params["dimension_numbers"] == (((1,), (0,)), ((), ()))

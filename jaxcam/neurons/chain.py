@@ -13,7 +13,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend import core
 from jaxtyping import Array
 
 from jaxcam.neurons.active import Convolution
@@ -76,7 +75,7 @@ def _link(anatomy: Anatomy, makers: dict[Value, Node], value: Value) -> Link | N
         return None
     rectified, value = value, activation.source
     while (node := makers.get(value)) is not None and not is_affine(node, anatomy.live):
-        varying = [atom for atom in node.inputs if not isinstance(atom, core.Literal) and atom in anatomy.live]
+        varying = node.varying(anatomy.live)
         same = bool(varying) and anatomy.program.avals[varying[0]].shape == anatomy.program.avals[value].shape
         if node.name not in {"add", "sub", "mul", "div", "name"} or len(varying) != 1 or not same:
             return None

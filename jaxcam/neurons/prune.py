@@ -34,7 +34,8 @@ class Pruned:
     layer: str = dataclasses.field(metadata={"static": True})
     units: tuple[int, ...] = dataclasses.field(metadata={"static": True})
 
-    def __call__(self, x: Array) -> Any:
+    def __call__(self, x: Array | np.ndarray) -> Any:
+        x = jnp.asarray(x)
         anatomy, arrays = study(self.transformed_model, x)
         place = anatomy.find(self.layer)
         count = anatomy.layer(place).units

@@ -238,7 +238,7 @@ class Sweep:
         return self._read(layer, "activation")
 
     def extremes(self, layer: str) -> tuple[Int[np.ndarray, "k ranks"], Float[np.ndarray, "k ranks y x c"]]:
-        """The 8 least similar live units (ascending), the 8 most similar (descending), −1 for none; and their raw maps."""
+        """The 8 least similar live units, ascending, then the 8 most similar; −1 for none; and their raw maps."""
         return self._read(layer, "extreme_unit"), self._read(layer, "extreme_map")
 
     def curves(self, live: bool = False) -> tuple[Float[np.ndarray, "k layers"], Float[np.ndarray, "k layers"]]:

@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from skimage.measure import block_reduce
 
@@ -83,7 +84,7 @@ def sweep(
     names = [str(i) for i in range(len(averages))] if classes is None else [str(name) for name in classes]
     _check(averages, names)
     chosen = measure(metric)
-    references = np.asarray(reference(model, averages, against, rule, list(range(len(averages))), steps))
+    references = np.asarray(reference(model, jnp.asarray(averages), against, rule, list(range(len(averages))), steps))
     engine = Engine(model, (1, *averages.shape[1:]), layers, rule, steps=steps, memory=memory)
     options = {"rule": rule, "against": against, "metric": metric, **({"steps": steps} if rule == "integrated" else {})}
     store = Store.create_or_continue(
@@ -105,17 +106,17 @@ def sweep(
             bar.advance(task, sum(store.units[layer] for layer in engine.layers if layer not in missing))
             if not missing:
                 continue
-            image = engine.image(averages[i : i + 1])
+            image = engine.image(jnp.asarray(averages[i : i + 1]))
             for layer in missing:
                 bar.update(task, description=f"class {name}, {layer}")
-                store.write(i, layer, **_item(image.layer(layer), references[i : i + 1], chosen))
+                store.write(i, layer, **_item(image.layer(layer), jnp.asarray(references[i : i + 1]), chosen))
                 bar.advance(task, store.units[layer])
     return open_sweep(out)
 
 
-def _item(sender: LayerUnits, reference: np.ndarray, chosen: Measure) -> dict[str, np.ndarray]:
+def _item(sender: LayerUnits, reference: Array, chosen: Measure) -> dict[str, np.ndarray]:
     """What the store keeps of one class and one layer."""
-    found = layer_similarity(sender, reference, chosen)  # type: ignore[arg-type]
+    found = layer_similarity(sender, reference, chosen)
     ranked = rank(chosen.oriented(found), sender.dead)
     shown = ranked[ranked >= 0]
     h, w, c = reference.shape[1:]
@@ -178,7 +179,7 @@ def _digest(arrays: Sequence[np.ndarray]) -> str:
 def _fingerprint(engine: Engine) -> str:
     """What a model computes: its equations and its numbers, wherever they are kept."""
     program = engine.anatomy.program
-    numbers = [np.asarray(jax.device_get(a)) for a in engine.arrays if jax.numpy.issubdtype(a.dtype, jax.numpy.number)]
+    numbers = [np.asarray(jax.device_get(a)) for a in engine.arrays if jnp.issubdtype(a.dtype, jnp.number)]
     constants = [np.asarray(value) for value in program.constants.values()]
     equations = [
         (node.name, [str(program.avals[value].str_short()) for value in node.outputs if value is not None])

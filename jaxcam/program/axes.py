@@ -9,8 +9,6 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from jax.extend import core
-
 from jaxcam.program.recognize import is_affine
 from jaxcam.program.trace import Node, Program, Value
 
@@ -26,7 +24,7 @@ def follow_axes(program: Program, x: Value, live: set[Value]) -> dict[Value, Axe
     """The axes of every value that depends on the input x, an array (n, …, c)."""
     known = {x: Axes(0, len(program.avals[x].shape) - 1)}
     for node in program.nodes:
-        operands = [atom for atom in node.inputs if not isinstance(atom, core.Literal) and atom in known]
+        operands = node.varying(known)
         if not operands:
             continue
         for output in node.outputs:
@@ -87,7 +85,7 @@ def _after_dot(node: Node, program: Program, known: dict[Value, Axes], live: set
     left, right = node.inputs
     sides = []
     for atom, contracted, batch in ((left, left_contract, left_batch), (right, right_contract, right_batch)):
-        rank = atom.val.ndim if isinstance(atom, core.Literal) else len(program.avals[atom].shape)
+        rank = atom.val.ndim if not isinstance(atom, Value) else len(program.avals[atom].shape)
         sides.append([axis for axis in range(rank) if axis not in contracted and axis not in batch])
     free = len(left_batch)
     place = {("left", axis): free + i for i, axis in enumerate(sides[0])}
@@ -96,7 +94,7 @@ def _after_dot(node: Node, program: Program, known: dict[Value, Axes], live: set
     place |= {("right", axis): i for i, axis in enumerate(right_batch)}
     if not is_affine(node, live):
         return Axes(None, None)
-    on_left = not isinstance(left, core.Literal) and left in live
+    on_left = isinstance(left, Value) and left in live
     axes = known[left if on_left else right]  # type: ignore[index]
     varying, kernel = ("left", 1) if on_left else ("right", 0)
     images = None if axes.images is None else place.get((varying, axes.images))

@@ -16,7 +16,6 @@ from typing import Any
 
 import jax
 from jax.ad_checkpoint import checkpoint_name
-from jax.extend import core
 from jaxtyping import Array
 
 from jaxcam.program.axes import Axes, follow_axes
@@ -95,7 +94,7 @@ class Anatomy:
     def layer(self, place: Place) -> Layer:
         shape = self.program.avals[place.value].shape
         rest = tuple(size for axis, size in enumerate(shape) if axis not in (place.axes.images, place.axes.units))
-        units = shape[place.axes.units]  # type: ignore[index]
+        units = shape[place.axes.units]
         return Layer(place.name, place.kind, (*rest, units), units)
 
     def owner(self, value: Value) -> str:
@@ -180,7 +179,7 @@ def _kind(
         return "conv" if node.name == "conv_general_dilated" else "dense"
     if output in found:
         return "relu"
-    varying = [atom for atom in node.inputs if not isinstance(atom, core.Literal) and atom in live]
+    varying = node.varying(live)
     match node.name:
         case "name":
             return "tag"
@@ -204,7 +203,7 @@ class _Chains:
         self.program, self.live, self.found = program, live, found
         self.rectified = {activation.source: activation for activation in found.values()}
         self.consumers = program.consumers()
-        self.returned = {atom for atom in program.outputs if not isinstance(atom, core.Literal)}
+        self.returned = {atom for atom in program.outputs if isinstance(atom, Value)}
 
     def follow(self, value: Value) -> tuple[Value, list[Value]]:
         """The last value of the chain, and all values passed on the way."""
@@ -228,7 +227,7 @@ class _Chains:
         if len(readers) != 1:
             return None
         reader = readers[0]
-        varying = sum(not isinstance(atom, core.Literal) and atom in self.live for atom in reader.inputs)
+        varying = len(reader.varying(self.live))
         if varying == 1 and reader.name in {"add", "sub", "mul", "div", "convert_element_type"}:
             result = reader.outputs[0]
             same = result is not None and self.program.avals[result].size == self.program.avals[value].size
@@ -257,8 +256,8 @@ def _leaves_of(program: Program) -> dict[Value, frozenset[int]]:
 
 
 def _parameter_name(node: Node, program: Program, live: set[Value], leaves: dict[Value, frozenset[int]]) -> str:
-    kernel = next(atom for atom in node.inputs if isinstance(atom, core.Literal) or atom not in live)
-    if isinstance(kernel, core.Literal):
+    kernel = next(atom for atom in node.inputs if not isinstance(atom, Value) or atom not in live)
+    if not isinstance(kernel, Value):
         return ""
     names = [path_name(program.paths[i]) for i in sorted(leaves.get(kernel, ()))]
     # The keys that all of a kernel's parameters share: weight norm keeps two beside each other.

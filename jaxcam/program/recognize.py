@@ -112,7 +112,7 @@ def uniform(program: Program) -> dict[Value, float]:
 
 def number_of(atom: Value | core.Literal, known: dict[Value, float]) -> float | None:
     """The number that a literal, or a value known to be uniform, stands for."""
-    if isinstance(atom, core.Literal):
+    if not isinstance(atom, Value):
         return float(atom.val) if np.ndim(atom.val) == 0 and np.isrealobj(atom.val) else None
     return known.get(atom)
 
@@ -141,7 +141,7 @@ def _recognize(
         return _of_max(node, known, makers)
     if node.name == "clamp":
         low, x, high = node.inputs
-        if number_of(low, known) == 0 and not isinstance(x, core.Literal):
+        if number_of(low, known) == 0 and isinstance(x, Value):
             limit = number_of(high, known)
             return ("relu" if limit == math.inf else "clipped_relu"), x, set()
     if node.name == "select_n" and len(node.inputs) == 3:
@@ -153,13 +153,13 @@ def _recognize(
 
 def _of_max(node: Node, known: dict[Value, float], makers: dict[Value, Node]) -> tuple[str, Value, set[Value]] | None:
     for x, other in (node.inputs, node.inputs[::-1]):
-        if isinstance(x, core.Literal):
+        if not isinstance(x, Value):
             continue
         if number_of(other, known) == 0:
             return "relu", x, set()
         slope = _slope(other, x, known, makers)  # max(x, a·x)
         if slope is not None and 0 < slope < 1:
-            return "leaky_relu", x, {other}  # type: ignore[arg-type]
+            return "leaky_relu", x, _values(other)
     return None
 
 
@@ -167,7 +167,7 @@ def _of_body(node: Node) -> tuple[str, Value, set[Value]] | None:
     """A custom derivative around a rectifier (jax.nn.relu and relu6 are such)."""
     body = node.body
     assert body is not None
-    if len(node.operands) != 1 or len(body.outputs) != 1 or isinstance(body.outputs[0], core.Literal):
+    if len(node.operands) != 1 or len(body.outputs) != 1 or not isinstance(body.outputs[0], Value):
         return None
     inside = activations(body)
     result, clipped = body.outputs[0], False
@@ -175,34 +175,38 @@ def _of_body(node: Node) -> tuple[str, Value, set[Value]] | None:
     if maker is not None and maker.name == "min" and result not in inside:
         known = uniform(body)
         for x, limit in (maker.inputs, maker.inputs[::-1]):
-            if x in inside and number_of(limit, known) is not None:
+            if isinstance(x, Value) and x in inside and number_of(limit, known) is not None:
                 result, clipped = x, True
-    hit = inside.get(result)  # type: ignore[arg-type]
+    hit = inside.get(result)
     if hit is None or hit.source not in body.inputs:
         return None
     return ("clipped_relu" if clipped else hit.kind), node.operands[0], set()
 
 
+def _values(*atoms: Value | core.Literal) -> set[Value]:
+    return {atom for atom in atoms if isinstance(atom, Value)}
+
+
 def _comparison(atom: Any, known: dict[Value, float], makers: dict[Value, Node]) -> tuple[Value, bool] | None:
     """For x > 0 or its like: x, and whether the comparison is true where x is positive."""
-    maker = makers.get(atom) if not isinstance(atom, core.Literal) else None
+    maker = makers.get(atom) if isinstance(atom, Value) else None
     if maker is None or maker.name not in {"gt", "ge", "lt", "le"}:
         return None
     left, right = maker.inputs
-    if not isinstance(left, core.Literal) and number_of(right, known) == 0:
+    if isinstance(left, Value) and number_of(right, known) == 0:
         return left, maker.name in {"gt", "ge"}
-    if not isinstance(right, core.Literal) and number_of(left, known) == 0:
+    if isinstance(right, Value) and number_of(left, known) == 0:
         return right, maker.name in {"lt", "le"}
     return None
 
 
 def _slope(atom: Any, x: Value, known: dict[Value, float], makers: dict[Value, Node]) -> float | None:
     """a, if the value is a·x."""
-    maker = makers.get(atom) if not isinstance(atom, core.Literal) else None
+    maker = makers.get(atom) if isinstance(atom, Value) else None
     if maker is None or maker.name != "mul":
         return None
     for left, right in (maker.inputs, maker.inputs[::-1]):
-        if left is x or (not isinstance(left, core.Literal) and left == x):
+        if left is x or (isinstance(left, Value) and left == x):
             return number_of(right, known)
     return None
 
@@ -216,19 +220,19 @@ def _of_select(
     x, positive_if_true = compared
     when_false, when_true = node.inputs[1:]
     positive, negative = (when_true, when_false) if positive_if_true else (when_false, when_true)
-    if isinstance(positive, core.Literal) or positive != x:
+    if not isinstance(positive, Value) or positive != x:
         return None
-    inner = {node.inputs[0]}
+    inner = _values(node.inputs[0])
     if number_of(negative, known) == 0:
-        return "relu", x, inner  # type: ignore[return-value]
+        return "relu", x, inner
     if _slope(negative, x, known, makers) is not None:
-        return "leaky_relu", x, inner | {negative}  # type: ignore[return-value]
+        return "leaky_relu", x, inner | _values(negative)
     return None
 
 
 def _of_mask(node: Node, known: dict[Value, float], makers: dict[Value, Node]) -> tuple[str, Value, set[Value]] | None:
     for x, mask in (node.inputs, node.inputs[::-1]):
-        if isinstance(x, core.Literal) or isinstance(mask, core.Literal):
+        if not isinstance(x, Value) or not isinstance(mask, Value):
             continue
         maker = makers.get(mask)
         if maker is None or maker.name != "convert_element_type":
@@ -243,18 +247,22 @@ def is_affine(node: Node, live: set[Value]) -> bool:
     """Whether a node is a convolution or matrix product of a thing that depends on the input and one that does not."""
     if node.name not in {"conv_general_dilated", "dot_general"}:
         return False
-    left, right = (not isinstance(atom, core.Literal) and atom in live for atom in node.inputs)
+    left, right = (isinstance(atom, Value) and atom in live for atom in node.inputs)
     return left != right
 
 
 def is_piecewise_linear(node: Node, live: set[Value]) -> bool:
     """Whether a node is linear in the values of `live`, or passes one of its operands on."""
-    varying = sum(not isinstance(atom, core.Literal) and atom in live for atom in node.inputs)
+    varying = len(node.varying(live))
     if varying == 0 or node.name in LINEAR or node.name in SELECTING:
         return True
     if node.name in BILINEAR:
         return varying == 1
     if node.name == "div":
-        return isinstance(node.inputs[1], core.Literal) or node.inputs[1] not in live
+        return not isinstance(node.inputs[1], Value) or node.inputs[1] not in live
     # Comparisons, indices and the like: no gradient flows through them.
-    return all(not jnp.issubdtype(v.aval.dtype, jnp.inexact) for v in node.equation.outvars)
+    return all(not jnp.issubdtype(aval.dtype, jnp.inexact) for aval in _avals(node))
+
+
+def _avals(node: Node) -> list[Any]:
+    return [variable.aval for variable in node.equation.outvars]

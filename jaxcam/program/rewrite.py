@@ -21,7 +21,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend import core
 from jaxtyping import Array
 
 from jaxcam.program.trace import Node, Program, Replacement, Value, replay, trace
@@ -67,7 +66,7 @@ def rewrites(program: Program, platform: str | None = None) -> dict[Value, tuple
     found: dict[Value, tuple[tuple[Value, ...], Replacement]] = {}
     for node in program.nodes:
         output = node.outputs[0] if node.outputs else None
-        if output is None or any(isinstance(atom, core.Literal) for atom in node.inputs):
+        if output is None or any(not isinstance(atom, Value) for atom in node.inputs):
             continue
         if node.name == "conv_general_dilated" and _is_small(node, program):
             found[output] = (node.operands, functools.partial(_shifted, params=node.params))
@@ -126,7 +125,9 @@ def _shifted(image: Array, kernel: Array, params: dict[str, Any]) -> Array:
         precision=params["precision"],
         preferred_element_type=params["preferred_element_type"],
     )
-    return jnp.transpose(result, np.argsort((spec.out_spec[0], *spec.out_spec[2:], spec.out_spec[1])))
+    return jnp.transpose(
+        result, [int(axis) for axis in np.argsort((spec.out_spec[0], *spec.out_spec[2:], spec.out_spec[1]))]
+    )
 
 
 def _is_plain_pool(node: Node, program: Program) -> bool:

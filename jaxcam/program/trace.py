@@ -15,7 +15,7 @@ All contact with jaxprs is in this room, and only through names that JAX makes p
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -69,7 +69,11 @@ class Node:
     @property
     def operands(self) -> tuple[Value, ...]:
         """The operands that are values of the program, literals left out."""
-        return tuple(value for value in self.inputs if not isinstance(value, core.Literal))
+        return tuple(value for value in self.inputs if isinstance(value, Value))
+
+    def varying(self, live: Container[Value]) -> list[Value]:
+        """The operands among `live`, in order; one that stands twice, twice."""
+        return [value for value in self.operands if value in live]
 
     def __call__(self, *operands: Any) -> list[Any]:
         """Evaluates the equation, custom derivatives included.
@@ -80,8 +84,16 @@ class Node:
         Returns:
             One array per output that is read.
         """
-        variables = (variable for variable in self.equation.invars if not isinstance(variable, core.Literal))
-        seen = dict(zip(variables, operands, strict=True))  # one entry also for an operand that stands twice (x · x)
+        given = iter(operands)
+        variable: Any
+        seen: dict[Any, Any] = {}  # one entry also for an operand that stands twice (x · x)
+        for variable, atom in zip(self.equation.invars, self.inputs, strict=True):
+            if isinstance(variable, core.Literal):
+                continue
+            # A number handed to a nested call is a literal here, but a variable in the equation inside that call.
+            seen[variable] = (
+                jnp.asarray(atom.val, variable.aval.dtype) if isinstance(atom, core.Literal) else next(given)
+            )
         results = [v for v, index in zip(self.equation.outvars, self.outputs, strict=True) if index is not None]
         jaxpr = core.Jaxpr((), tuple(seen), results, [self.equation], self.equation.effects)
         return core.jaxpr_as_fun(core.ClosedJaxpr(jaxpr, ()))(*seen.values())
@@ -196,8 +208,7 @@ def _unrolled(equation: core.JaxprEqn) -> core.ClosedJaxpr:
             carry, rows[i] = results[:carries], results[carries:]
         return [*carry, *(jnp.stack(column) for column in zip(*rows, strict=True))]
 
-    avals = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in equation.invars]
-    return jax.make_jaxpr(steps)(*avals)
+    return jax.make_jaxpr(steps)(*(_shape_of(variable.aval) for variable in equation.invars))
 
 
 def flatten(closed: core.ClosedJaxpr) -> Program:
@@ -241,7 +252,7 @@ def _shape_of(leaf: Any) -> Any:
         return leaf
     if isinstance(leaf, bool | int | float | complex):
         return leaf  # keeps JAX's weak type
-    return jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype, weak_type=getattr(leaf, "weak_type", False))
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, weak_type=getattr(leaf, "weak_type", False))
 
 
 Replacement = Callable[..., Any]
@@ -291,7 +302,7 @@ def _plan(
     replacements: Mapping[Value, tuple[Sequence[Value], Replacement]],
 ) -> list[Node | Value]:
     """The equations (or replaced values) needed, in order."""
-    needed = {value for value in wanted if not isinstance(value, core.Literal)}
+    needed = {value for value in wanted if isinstance(value, Value)}
     given = set(given)
     steps: list[Node | Value] = []
     for node in reversed(program.nodes):
