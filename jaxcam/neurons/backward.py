@@ -16,12 +16,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array
 
@@ -40,7 +40,7 @@ class LayerPass:
     Attributes:
         activation: the layer's value, (n, …, u).
         dead: for each image and unit whether the unit is silent there, (n, u).
-        first: units (b,) ↦ cotangents of the layer's input, (b, …).
+        first: units (b,) ↦ cotangents of the layer's input, (…, b).
         trunk: such a cotangent ↦ (the cotangent of the image,).
     """
 
@@ -51,7 +51,7 @@ class LayerPass:
 
     def maps(self, units: Array) -> Array:
         """Units (b,) ↦ their maps (b, n, h, w, c); a dead unit's map is black."""
-        return self.blacken(units, jax.vmap(self.trunk)(self.first(units))[0])
+        return self.blacken(units, jax.vmap(self.trunk, in_axes=-1)(self.first(units))[0])
 
     def blacken(self, units: Array, maps: Array) -> Array:
         """Maps (b, n, h, w, c) with those of dead units set to zero."""
@@ -135,14 +135,14 @@ def starts_alone(anatomy: Anatomy, place: Place) -> bool:
 
 def _one_hot(units: Array, *, axis: int, shape: tuple[int, ...], dtype: Any) -> Array:
     """Seeds for a layer of another kind: one for each unit, ones all over its channel."""
-    hot = jax.nn.one_hot(units, shape[axis], dtype=dtype)
+    hot = jax.nn.one_hot(units, shape[axis], axis=0, dtype=dtype)
     spread = [shape[axis] if i == axis else 1 for i in range(len(shape))]
-    return jnp.broadcast_to(hot.reshape(-1, *spread), (len(units), *shape))
+    return jnp.broadcast_to(hot.reshape(*spread, len(units)), (*shape, len(units)))
 
 
 def _dense_step(node: Node, shape: tuple[int, ...], d: Array, weights: Array, units: Array) -> Array:
     """Units ↦ the cotangents of a dense layer's input, from one column of its matrix each."""
-    return jnp.einsum("nb,cb->bnc", d[:, units], weights[:, units])
+    return d[:, None, units] * weights[:, units]
 
 
 def _conv_step(node: Node, shape: tuple[int, ...], d: Array, weights: Array, units: Array) -> Array:
@@ -156,7 +156,7 @@ def _conv_step(node: Node, shape: tuple[int, ...], d: Array, weights: Array, uni
         units: which units, (b,).
 
     Returns:
-        (b, *shape)
+        (*shape, b)
     """
     params, spec = node.params, node.params["dimension_numbers"]
     spatial = range(len(spec.lhs_spec) - 2)
@@ -174,14 +174,15 @@ def _conv_step(node: Node, shape: tuple[int, ...], d: Array, weights: Array, uni
         starts.append([(k - 1 - t) * dilation for t in range(k)])
     config.append((0, 0, 0))
     spread = jax.lax.pad(d, jnp.zeros((), d.dtype), config)
-    shifted = []
-    for corner in itertools.product(*starts):
+    result = jnp.zeros((), d.dtype)
+    # A sum of products, not a matrix product: the places are few, and XLA makes one loop of it.
+    for place in np.ndindex(*weights.shape[:-2]):
+        corner = [starts[axis][t] for axis, t in enumerate(place)]
         stops = [start + size for start, size in zip(corner, sizes, strict=True)]
-        shifted.append(jax.lax.slice(spread, (0, *corner, 0), (d.shape[0], *stops, len(units))))
-    slices = weights.reshape(-1, *weights.shape[-2:])
-    result = jnp.einsum("t...b,tcb->b...c", jnp.stack(shifted), slices)
+        near = jax.lax.slice(spread, (0, *corner, 0), (d.shape[0], *stops, len(units)))
+        result += near[..., None, :] * weights[place]
     order = (spec.lhs_spec[0], *spec.lhs_spec[2:], spec.lhs_spec[1])
-    return jnp.transpose(result, (0, *(1 + order.index(axis) for axis in range(len(order)))))
+    return jnp.transpose(result, (*(order.index(axis) for axis in range(len(order))), len(order)))
 
 
 def bytes_per_unit(anatomy: Anatomy, place: Place) -> int:

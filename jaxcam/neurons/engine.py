@@ -273,8 +273,7 @@ def _send_back(state: LayerPass | PathPass, units: Array) -> Array:
 @jax.jit
 def _first(state: LayerPass, units: Array) -> Array:
     """The cotangents of a layer's input (h·w·c, b)."""
-    cotangents = state.first(units)
-    return cotangents.reshape(len(units), -1).T
+    return state.first(units).reshape(-1, len(units))
 
 
 @functools.partial(jax.jit, static_argnames="shape")

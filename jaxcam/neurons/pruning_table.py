@@ -157,6 +157,14 @@ def read_pruning(path: str | os.PathLike[str]) -> list[PruningRow]:
     Raises:
         ValueError: it has other columns, or a line does not read; the message names file and line.
         FileNotFoundError: there is no such file.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "pruning.csv"
+        ...     written = path.write_text("layer,units,live,which,seed,fraction,accuracy\\nconv1,8,4,random,0,0.4,0.25\\n")
+        ...     read_pruning(path)[0].seed
+        0
     """
     columns = [field.name for field in dataclasses.fields(PruningRow)]
     with open(path, newline="", encoding="utf-8") as file:
