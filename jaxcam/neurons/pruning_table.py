@@ -162,9 +162,8 @@ def read_pruning(path: str | os.PathLike[str]) -> list[PruningRow]:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     path = Path(folder) / "pruning.csv"
-        ...     written = path.write_text("layer,units,live,which,seed,fraction,accuracy\\nconv1,8,4,random,0,0.4,0.25\\n")
-        ...     read_pruning(path)[0].seed
-        0
+        ...     read_pruning(write_pruning(path, [PruningRow("conv1", 8, 4, "random", 3, 0.4, 0.25)]))[0].seed
+        3
     """
     columns = [field.name for field in dataclasses.fields(PruningRow)]
     with open(path, newline="", encoding="utf-8") as file:
