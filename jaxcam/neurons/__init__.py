@@ -1,8 +1,10 @@
 """Every unit of every layer: what it saw, how similar that is to a class, and what the network is without it."""
 
-from jaxcam.neurons.averages import class_averages, confidences
-from jaxcam.neurons.measures import MEASURES, Measure
-from jaxcam.neurons.prune import prune
+from jaxcam.neurons.averages import class_averages, confidences, log_odds
+from jaxcam.neurons.measures import MEASURES, Measure, measure
+from jaxcam.neurons.prune import peak_layer, prune
+from jaxcam.neurons.pruning import pruning_study
+from jaxcam.neurons.pruning_table import PruningRow, PruningSummary, read_pruning, summarize_pruning, write_pruning
 from jaxcam.neurons.similarity import maps, similarity
 from jaxcam.neurons.store import Sweep, open_sweep
 from jaxcam.neurons.sweep import sweep
@@ -10,12 +12,21 @@ from jaxcam.neurons.sweep import sweep
 __all__ = [
     "MEASURES",
     "Measure",
+    "PruningRow",
+    "PruningSummary",
     "Sweep",
     "class_averages",
     "confidences",
+    "log_odds",
     "maps",
+    "measure",
     "open_sweep",
+    "peak_layer",
     "prune",
+    "pruning_study",
+    "read_pruning",
     "similarity",
+    "summarize_pruning",
     "sweep",
+    "write_pruning",
 ]

@@ -222,7 +222,8 @@ class _Chains:
         activation = self.rectified.get(value)
         if activation is not None:
             inside = {*activation.inner, activation.result}
-            if all(inside.issuperset(reader.outputs) for reader in readers):
+            inner_readers = [reader for inner in activation.inner for reader in self.consumers.get(inner, [])]
+            if all(inside.issuperset(reader.outputs) for reader in [*readers, *inner_readers]):
                 return activation.result
         if len(readers) != 1:
             return None

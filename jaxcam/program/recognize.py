@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Container, Iterable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
@@ -42,6 +44,7 @@ LINEAR = frozenset(
         "copy_p",
         "name",
         "gather",
+        "scatter",
         "scatter-add",
         "scatter_add",
         "cumsum",
@@ -59,13 +62,9 @@ LINEAR = frozenset(
 # Operations that pass one of their operands on: piecewise linear, with a derivative everybody agrees on.
 SELECTING = frozenset(
     [
-        "max",
-        "min",
-        "clamp",
         "reduce_max",
         "reduce_min",
         "reduce_window_max",
-        "select_n",
         "sort",
         "cummax",
         "cummin",
@@ -74,6 +73,8 @@ SELECTING = frozenset(
 )
 # Linear in one operand if the others do not depend on the input.
 BILINEAR = frozenset(["mul", "conv_general_dilated", "dot_general"])
+# A constant with more numbers than this is a weight, not the zero of somebody's `maximum(x, zero)`.
+_LARGEST_CONSTANT = 4096
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +85,7 @@ class Activation:
         kind: "relu", "clipped_relu" (ReLU6 and its like) or "leaky_relu".
         source: the value it is applied to.
         result: the value it gives.
-        inner: the values in between that nobody else reads.
+        inner: the values in between.
     """
 
     kind: str
@@ -97,8 +98,8 @@ def uniform(program: Program) -> dict[Value, float]:
     """The values of a program that are known to be one number everywhere, and that number."""
     known: dict[Value, float] = {}
     for value, constant in program.constants.items():
-        if isinstance(constant, np.ndarray | np.generic | bool | int | float) and np.size(constant) == 1:
-            known[value] = float(np.reshape(constant, ())[()])
+        if (number := _only_number(constant)) is not None:
+            known[value] = number
     for node in program.nodes:
         if (
             node.name in {"broadcast_in_dim", "convert_element_type", "reshape", "squeeze", "copy", "neg"}
@@ -110,6 +111,16 @@ def uniform(program: Program) -> dict[Value, float]:
     return known
 
 
+def _only_number(constant: Any) -> float | None:
+    """The number that an array holds everywhere, if there is one and it can be seen (a traced array cannot)."""
+    if isinstance(constant, jax.core.Tracer) or not 0 < np.size(constant) <= _LARGEST_CONSTANT:
+        return None
+    if not any(jnp.issubdtype(jnp.result_type(constant), kind) for kind in (jnp.floating, jnp.integer, jnp.bool_)):
+        return None
+    numbers = np.asarray(constant)
+    return float(numbers.flat[0]) if (numbers == numbers.flat[0]).all() else None
+
+
 def number_of(atom: Value | core.Literal, known: dict[Value, float]) -> float | None:
     """The number that a literal, or a value known to be uniform, stands for."""
     if not isinstance(atom, Value):
@@ -119,128 +130,146 @@ def number_of(atom: Value | core.Literal, known: dict[Value, float]) -> float | 
 
 def activations(program: Program) -> dict[Value, Activation]:
     """Every rectifier of a program, by the value it gives."""
-    known = uniform(program)
-    makers = {value: node for node in program.nodes for value in node.outputs if value is not None}
-    found: dict[Value, Activation] = {}
+    finder = _Finder(program)
     for node in program.nodes:
         result = node.outputs[0] if node.outputs else None
-        if result is None:
+        hit = None if result is None else finder.recognize(node)
+        if hit is None or result is None or program.avals[hit.source].shape != program.avals[result].shape:
             continue
-        hit = _recognize(node, known, makers)
-        if hit is not None and program.avals[hit[1]].shape == program.avals[result].shape:
-            found[result] = Activation(hit[0], hit[1], result, frozenset(hit[2]))
-    return found
+        for value in hit.inner:
+            # min(max(x, 0), 6) is one rectifier, unless somebody reads max(x, 0) as well.
+            if finder.alone(value, node):
+                finder.found.pop(value, None)
+        finder.found[result] = dataclasses.replace(hit, result=result)
+    return finder.found
 
 
-def _recognize(
-    node: Node, known: dict[Value, float], makers: dict[Value, Node]
-) -> tuple[str, Value, set[Value]] | None:
-    if node.body is not None:
-        return _of_body(node)
-    if node.name == "max":
-        return _of_max(node, known, makers)
-    if node.name == "clamp":
+def _hit(kind: str, source: Value, inner: Iterable[Value | core.Literal] = ()) -> Activation:
+    """A rectifier whose result is filled in by `activations`."""
+    return Activation(kind, source, -1, frozenset(value for value in inner if isinstance(value, Value)))
+
+
+class _Finder:
+    """Looks at one node after the other, with what is known of those before."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.found: dict[Value, Activation] = {}
+        self.known = uniform(program)
+        self.makers = {value: node for node in program.nodes for value in node.outputs if value is not None}
+        self.readers = program.consumers()
+
+    def alone(self, value: Value, node: Node) -> bool:
+        """Whether nobody but the node reads a value."""
+        return self.readers[value] == [node] and value not in self.program.outputs
+
+    def maker(self, atom: Value | core.Literal, *names: str) -> Node | None:
+        """The node that makes a value, if it is one of these operations."""
+        node = self.makers.get(atom) if isinstance(atom, Value) else None
+        return node if node is not None and node.name in names else None
+
+    def recognize(self, node: Node) -> Activation | None:
+        if node.body is not None:
+            return self.of_body(node)
+        match node.name:
+            case "max":
+                return self.of_max(node)
+            case "min":
+                return self.of_min(node)
+            case "clamp":
+                return self.of_clamp(node)
+            case "select_n" if len(node.inputs) == 3:
+                return self.of_select(node)
+            case "mul":
+                return self.of_mask(node)
+        return None
+
+    def of_body(self, node: Node) -> Activation | None:
+        """A custom derivative around a rectifier (jax.nn.relu is such)."""
+        body = node.body
+        assert body is not None
+        if len(node.operands) != 1 or len(body.outputs) != 1 or not isinstance(body.outputs[0], Value):
+            return None
+        hit = activations(body).get(body.outputs[0])
+        return None if hit is None or hit.source not in body.inputs else _hit(hit.kind, node.operands[0])
+
+    def of_max(self, node: Node) -> Activation | None:
+        for x, other in (node.inputs, node.inputs[::-1]):
+            if not isinstance(x, Value):
+                continue
+            if number_of(other, self.known) == 0:
+                clip = self.maker(x, "min")
+                if clip is not None and self.alone(x, node):  # max(min(x, 6), 0)
+                    for source, limit in (clip.inputs, clip.inputs[::-1]):
+                        if isinstance(source, Value) and (number_of(limit, self.known) or 0) > 0:
+                            return _hit("clipped_relu", source, [x])
+                return _hit("relu", x)
+            slope = self.slope(other, x)
+            if slope is not None and 0 < slope < 1:  # max(x, a·x)
+                return _hit("leaky_relu", x, [other])
+        return None
+
+    def of_min(self, node: Node) -> Activation | None:
+        for x, other in (node.inputs, node.inputs[::-1]):
+            before = self.found.get(x) if isinstance(x, Value) else None
+            if before is not None and before.kind == "relu" and (number_of(other, self.known) or 0) > 0:
+                return _hit("clipped_relu", before.source, {*before.inner, x})  # min(max(x, 0), 6)
+        return None
+
+    def of_clamp(self, node: Node) -> Activation | None:
         low, x, high = node.inputs
-        if number_of(low, known) == 0 and isinstance(x, Value):
-            limit = number_of(high, known)
-            return ("relu" if limit == math.inf else "clipped_relu"), x, set()
-    if node.name == "select_n" and len(node.inputs) == 3:
-        return _of_select(node, known, makers)
-    if node.name == "mul":
-        return _of_mask(node, known, makers)
-    return None
+        limit = number_of(high, self.known)
+        if number_of(low, self.known) != 0 or not isinstance(x, Value) or limit is None or limit <= 0:
+            return None
+        return _hit("relu" if limit == math.inf else "clipped_relu", x)
 
-
-def _of_max(node: Node, known: dict[Value, float], makers: dict[Value, Node]) -> tuple[str, Value, set[Value]] | None:
-    for x, other in (node.inputs, node.inputs[::-1]):
-        if not isinstance(x, Value):
-            continue
-        if number_of(other, known) == 0:
-            return "relu", x, set()
-        slope = _slope(other, x, known, makers)  # max(x, a·x)
-        if slope is not None and 0 < slope < 1:
-            return "leaky_relu", x, _values(other)
-    return None
-
-
-def _of_body(node: Node) -> tuple[str, Value, set[Value]] | None:
-    """A custom derivative around a rectifier (jax.nn.relu and relu6 are such)."""
-    body = node.body
-    assert body is not None
-    if len(node.operands) != 1 or len(body.outputs) != 1 or not isinstance(body.outputs[0], Value):
+    def of_select(self, node: Node) -> Activation | None:
+        compared = self.comparison(node.inputs[0])
+        if compared is None:
+            return None
+        x, positive_if_true = compared
+        when_false, when_true = node.inputs[1:]
+        positive, negative = (when_true, when_false) if positive_if_true else (when_false, when_true)
+        if not isinstance(positive, Value) or positive != x:
+            return None
+        if number_of(negative, self.known) == 0:
+            return _hit("relu", x, [node.inputs[0]])
+        slope = self.slope(negative, x)
+        if slope is not None and 0 <= slope < 1:
+            return _hit("leaky_relu", x, [node.inputs[0], negative])
         return None
-    inside = activations(body)
-    result, clipped = body.outputs[0], False
-    maker = next((n for n in body.nodes if result in n.outputs), None)
-    if maker is not None and maker.name == "min" and result not in inside:
-        known = uniform(body)
-        for x, limit in (maker.inputs, maker.inputs[::-1]):
-            if isinstance(x, Value) and x in inside and number_of(limit, known) is not None:
-                result, clipped = x, True
-    hit = inside.get(result)
-    if hit is None or hit.source not in body.inputs:
+
+    def of_mask(self, node: Node) -> Activation | None:
+        for x, mask in (node.inputs, node.inputs[::-1]):
+            maker = self.maker(mask, "convert_element_type")
+            if isinstance(x, Value) and maker is not None and self.comparison(maker.inputs[0]) == (x, True):
+                return _hit("relu", x, [mask, *maker.operands])
         return None
-    return ("clipped_relu" if clipped else hit.kind), node.operands[0], set()
 
-
-def _values(*atoms: Value | core.Literal) -> set[Value]:
-    return {atom for atom in atoms if isinstance(atom, Value)}
-
-
-def _comparison(atom: Any, known: dict[Value, float], makers: dict[Value, Node]) -> tuple[Value, bool] | None:
-    """For x > 0 or its like: x, and whether the comparison is true where x is positive."""
-    maker = makers.get(atom) if isinstance(atom, Value) else None
-    if maker is None or maker.name not in {"gt", "ge", "lt", "le"}:
+    def comparison(self, atom: Value | core.Literal) -> tuple[Value, bool] | None:
+        """For x > 0 or its like: x, and whether the comparison is true where x is positive."""
+        maker = self.maker(atom, "gt", "ge", "lt", "le")
+        if maker is None:
+            return None
+        left, right = maker.inputs
+        if isinstance(left, Value) and number_of(right, self.known) == 0:
+            return left, maker.name in {"gt", "ge"}
+        if isinstance(right, Value) and number_of(left, self.known) == 0:
+            return right, maker.name in {"lt", "le"}
         return None
-    left, right = maker.inputs
-    if isinstance(left, Value) and number_of(right, known) == 0:
-        return left, maker.name in {"gt", "ge"}
-    if isinstance(right, Value) and number_of(left, known) == 0:
-        return right, maker.name in {"lt", "le"}
-    return None
 
-
-def _slope(atom: Any, x: Value, known: dict[Value, float], makers: dict[Value, Node]) -> float | None:
-    """a, if the value is a·x."""
-    maker = makers.get(atom) if isinstance(atom, Value) else None
-    if maker is None or maker.name != "mul":
-        return None
-    for left, right in (maker.inputs, maker.inputs[::-1]):
-        if left is x or (isinstance(left, Value) and left == x):
-            return number_of(right, known)
-    return None
-
-
-def _of_select(
-    node: Node, known: dict[Value, float], makers: dict[Value, Node]
-) -> tuple[str, Value, set[Value]] | None:
-    compared = _comparison(node.inputs[0], known, makers)
-    if compared is None:
-        return None
-    x, positive_if_true = compared
-    when_false, when_true = node.inputs[1:]
-    positive, negative = (when_true, when_false) if positive_if_true else (when_false, when_true)
-    if not isinstance(positive, Value) or positive != x:
-        return None
-    inner = _values(node.inputs[0])
-    if number_of(negative, known) == 0:
-        return "relu", x, inner
-    if _slope(negative, x, known, makers) is not None:
-        return "leaky_relu", x, inner | _values(negative)
-    return None
-
-
-def _of_mask(node: Node, known: dict[Value, float], makers: dict[Value, Node]) -> tuple[str, Value, set[Value]] | None:
-    for x, mask in (node.inputs, node.inputs[::-1]):
-        if not isinstance(x, Value) or not isinstance(mask, Value):
-            continue
-        maker = makers.get(mask)
-        if maker is None or maker.name != "convert_element_type":
-            continue
-        compared = _comparison(maker.inputs[0], known, makers)
-        if compared == (x, True):
-            return "relu", x, {mask, *maker.operands}
-    return None
+    def slope(self, atom: Value | core.Literal, x: Value) -> float | None:
+        """a, if the value is a·x (or x / (1/a))."""
+        maker = self.maker(atom, "mul", "div")
+        if maker is None:
+            return None
+        left, right = maker.inputs
+        if maker.name == "mul" and isinstance(right, Value) and right == x:
+            left, right = right, left
+        number = number_of(right, self.known)
+        if not isinstance(left, Value) or left != x or not number:
+            return None
+        return number if maker.name == "mul" else 1 / number
 
 
 def is_affine(node: Node, live: set[Value]) -> bool:
@@ -251,18 +280,21 @@ def is_affine(node: Node, live: set[Value]) -> bool:
     return left != right
 
 
-def is_piecewise_linear(node: Node, live: set[Value]) -> bool:
-    """Whether a node is linear in the values of `live`, or passes one of its operands on."""
-    varying = len(node.varying(live))
-    if varying == 0 or node.name in LINEAR or node.name in SELECTING:
-        return True
-    if node.name in BILINEAR:
-        return varying == 1
-    if node.name == "div":
-        return not isinstance(node.inputs[1], Value) or node.inputs[1] not in live
-    # Comparisons, indices and the like: no gradient flows through them.
-    return all(not jnp.issubdtype(aval.dtype, jnp.inexact) for aval in _avals(node))
+def is_piecewise_linear(node: Node, live: Container[Value]) -> bool:
+    """Whether a node is linear in the values of `live`, or passes one of them on as max pooling does.
 
-
-def _avals(node: Node) -> list[Any]:
-    return [variable.aval for variable in node.equation.outvars]
+    What clips a single value (`min(x, 1)`, a learned slope) is not: it bends like a rectifier, so a rule must know it.
+    """
+    varying = node.varying(live)
+    avals: list[Any] = [variable.aval for variable in node.equation.outvars]
+    if not varying or not any(jnp.issubdtype(aval.dtype, jnp.inexact) for aval in avals):
+        return True  # comparisons, indices and the like: no gradient flows through them
+    match node.name:
+        case "div":
+            return node.inputs[1] not in varying
+        case "select_n":
+            return node.inputs[0] not in varying
+        case "max" | "min":
+            idle = -math.inf if node.name == "max" else math.inf
+            return len(varying) == 2 or any(number_of(atom, {}) == idle for atom in node.inputs)
+    return node.name in LINEAR or node.name in SELECTING or (node.name in BILINEAR and len(varying) == 1)

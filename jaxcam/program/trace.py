@@ -95,7 +95,8 @@ class Node:
                 jnp.asarray(atom.val, variable.aval.dtype) if isinstance(atom, core.Literal) else next(given)
             )
         results = [v for v, index in zip(self.equation.outvars, self.outputs, strict=True) if index is not None]
-        jaxpr = core.Jaxpr((), tuple(seen), results, [self.equation], self.equation.effects)
+        debug_info = core.DebugInfo("jaxcam", f"replay of {self.name}", None, None)
+        jaxpr = core.Jaxpr((), tuple(seen), results, [self.equation], self.equation.effects, debug_info)
         return core.jaxpr_as_fun(core.ClosedJaxpr(jaxpr, ()))(*seen.values())
 
 

@@ -168,8 +168,8 @@ def _check_ruled(anatomy: Anatomy, rule: str) -> None:
             aval = anatomy.program.avals[min(outputs)]
             raise ValueError(
                 f"the {rule} rule says nothing about equation {index}, '{node.name}' giving {aval.str_short()}, after "
-                f"{anatomy.owner(source)}: it is defined for networks of rectifiers and linear operations. "
-                "Explain the logits (no softmax), or use the plain gradient."
+                f"{anatomy.owner(source)}: it is defined for rectifiers, max pooling and linear operations; "
+                "explain the logits (no softmax), or use the plain gradient."
             )
 
 

@@ -1,0 +1,32 @@
+"""`python -m benchmarks`: every measurement the documents quote. Needs the extra `parity`."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from benchmarks import all_units, memory
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--out", type=Path, help="also write the tables to this file")
+    parser.add_argument("--seed", type=int, default=0)
+    commands = parser.add_subparsers(dest="command", required=True)
+    units = commands.add_parser("all-units", help="all units of VGG11 at 32×32 against Captum")
+    units.add_argument("--weights", help="a trained checkpoint; random weights by default")
+    units.add_argument("--repeats", type=int, default=5)
+    peak = commands.add_parser("memory", help="peak memory of all units of VGG11 at 224×224")
+    peak.add_argument("--layer", action="append", help="only these layers")
+    arguments = parser.parse_args()
+    if arguments.command == "all-units":
+        table = all_units.run(arguments.weights, arguments.repeats, arguments.seed)
+    else:
+        table = memory.run(arguments.layer, arguments.seed)
+    print(table)
+    if arguments.out:
+        arguments.out.write_text(table)
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
