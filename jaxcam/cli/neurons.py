@@ -1,0 +1,112 @@
+"""`jaxcam neurons`: every unit of every layer, measured on every class."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from jaxcam.cli import options
+from jaxcam.cli.averages import KINDS
+from jaxcam.cli.console import note
+from jaxcam.cli.group import Command
+from jaxcam.cli.run_directory import RunDirectory
+
+
+@click.command(
+    cls=Command,
+    short_help="Measure what every unit sees in a class, and how similar it is.",
+    epilog="\b\nExamples:\n"
+    "  jaxcam neurons --averages runs/averages --out runs/neurons\n"
+    "  jaxcam neurons --model runs/train --average simple --out runs/neurons\n"
+    "  jaxcam neurons --averages runs/averages --layer features.conv3 --layer features.conv4 \\\n"
+    "      --rule gradient --against confidence --out runs/neurons",
+)
+@click.option(
+    "--averages",
+    metavar="RUN",
+    type=click.Path(path_type=Path),
+    help="A run of jaxcam averages: its averages and its network are taken. Without it, both come from --model and "
+    "--data.",
+)
+@click.option(
+    "--average",
+    type=click.Choice(KINDS),
+    default="most",
+    show_default=True,
+    help="Which class average the units are shown.",
+)
+@options.layers
+@click.option(
+    "--rule",
+    type=click.Choice(["guided", "gradient", "deconv", "integrated"]),
+    default="guided",
+    show_default=True,
+    help="How a unit is followed back to the image.",
+)
+@click.option(
+    "--against",
+    type=click.Choice(["image", "confidence"]),
+    default="image",
+    show_default=True,
+    help="What a unit's map is compared with: the average itself, or the map of the class's score.",
+)
+@click.option(
+    "--metric",
+    type=click.Choice(["cosine", "euclidean", "hamming", "histogram", "perceptual_hash"]),
+    default="cosine",
+    show_default=True,
+)
+@click.option(
+    "--steps", metavar="N", type=options.Whole(1), default=32, show_default=True, help="Of integrated gradients."
+)
+@options.network("that of --averages")
+@options.data(None)
+@click.option(
+    "-k", "--images", metavar="K", type=options.Whole(1), default=50, show_default=True, help="Of most and least."
+)
+@options.outputs
+@click.option(
+    "--memory", metavar="MIB", type=options.Whole(1), default=1024, show_default=True, help="Used for chunks of units."
+)
+@options.out
+@options.quiet
+@click.pass_context
+def neurons(ctx: click.Context, out: Path, overwrite: bool, quiet: bool, **given: Any) -> dict[str, Any]:
+    """Follow every unit back to the image, for every class, and measure how similar its map is to the class average.
+
+    Writes sweep.zarr (readable with xarray), similarity.csv and pictures to --out. Stopped at any moment, even killed,
+    the same command goes on and ends with bitwise the same store.
+    """
+    run = RunDirectory("neurons", out, ctx.params, overwrite=overwrite)
+    from jaxcam.cli.units import asked, draw, results_of, summary, write_similarity
+    from jaxcam.neurons import sweep
+
+    network, average, classes, described = asked(given, progress=not quiet)
+    with run:
+        if run.goes_on:
+            note(f"going on with the unfinished sweep in {out}", quiet=quiet)
+        found = sweep(
+            network.model,
+            average,
+            out / "sweep.zarr",
+            classes=classes,
+            layers=given["layer"] or None,
+            rule=given["rule"],
+            against=given["against"],
+            metric=given["metric"],
+            steps=given["steps"],
+            describe={
+                "model": network.describe(),
+                "data": described,
+                "seed": network.trained.get("seed"),
+                "average": given["average"],
+            },
+            memory=given["memory"] << 20,
+            progress=not quiet,
+        )
+        write_similarity(out / "similarity.csv", found)
+        draw(found, out)
+        results = results_of(found)
+        run.finish(model=network.describe(), data=described, seed=network.trained.get("seed"), results=results)
+    click.echo(f"{summary(results)}\n\n{out}")
+    return results

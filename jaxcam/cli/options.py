@@ -1,0 +1,162 @@
+"""Options that several commands share, worded once."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+Decorated = Callable[..., Any]
+
+
+class Whole(click.ParamType):
+    """A whole number that is not too small; said in an error, not in every line of help."""
+
+    name = "whole number"
+
+    def __init__(self, least: int) -> None:
+        self.least = least
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            number = int(value)
+        except ValueError:
+            self.fail(f"{value!r} is no whole number", param, ctx)
+        if number < self.least:
+            self.fail(f"{number} is too small; give {self.least} or more", param, ctx)
+        return number
+
+
+def out(command: Decorated) -> Decorated:
+    """`--out` and `--overwrite`, of every command that writes a run directory."""
+    for decorate in (
+        click.option("--overwrite", is_flag=True, help="Replace the run that is in --out."),
+        click.option(
+            "--out",
+            required=True,
+            metavar="DIR",
+            type=click.Path(path_type=Path),
+            help="Directory of this run, new or empty; an unfinished run of the same command goes on.",
+        ),
+    ):
+        command = decorate(command)
+    return command
+
+
+def quiet(command: Decorated) -> Decorated:
+    """`--quiet`."""
+    return click.option("--quiet", is_flag=True, help="No progress bars and no notes; results and errors only.")(
+        command
+    )
+
+
+def network(default: str | None) -> Callable[[Decorated], Decorated]:
+    """Which trained network: `--model`, `--weights`, `--image-size`, `--normalize`.
+
+    Args:
+        default: what is said of a `--model` that is left out; None where it is required.
+    """
+
+    def decorated(command: Decorated) -> Decorated:
+        for decorate in (
+            normalize,
+            click.option(
+                "--image-size",
+                metavar="PIXELS",
+                type=Whole(1),
+                help="Height and width of the images; default: the network's own where it says, else that of the data.",
+            ),
+            click.option(
+                "--weights",
+                metavar="FILE",
+                help="For a network given by its name: .safetensors, .pth (needs PyTorch), or owner/repo on the "
+                "Hugging Face hub; in torchvision's layout or jaxcam's. The word random explains an untrained network.",
+            ),
+            click.option(
+                "--model",
+                metavar="MODEL",
+                required=default is None,
+                show_default=default or False,
+                help="alexnet, vgg11 or resnet50, with --weights; the directory of a training run; a checkpoint "
+                "(.safetensors); or package.module:factory, a function without arguments that returns any "
+                "callable model.",
+            ),
+        ):
+            command = decorate(command)
+        return command
+
+    return decorated
+
+
+def normalize(command: Decorated) -> Decorated:
+    """`--normalize`."""
+    return click.option(
+        "--normalize",
+        type=click.Choice(["auto", "imagenet", "none"]),
+        default="auto",
+        show_default=True,
+        help="What the network does first to images in [0, 1]: subtract ImageNet's mean and divide by its deviation, "
+        "or nothing. auto: what a checkpoint says; imagenet for torchvision's weights of 1000 classes; else none.",
+    )(command)
+
+
+def data(default: str | None) -> Callable[[Decorated], Decorated]:
+    """Which images: `--data`, `--data-dir`, `--limit`, `--skip-broken`.
+
+    Args:
+        default: of `--data`; None for the data that the network was trained on.
+    """
+
+    def decorated(command: Decorated) -> Decorated:
+        for decorate in (
+            click.option("--skip-broken", is_flag=True, help="Leave out pictures that cannot be read, naming them."),
+            click.option("--limit", metavar="N", type=Whole(1), help="At most N images, evenly from all classes."),
+            click.option(
+                "--data-dir",
+                metavar="DIR",
+                type=click.Path(path_type=Path),
+                help="Where the files of mnist, cifar10 or tfds:NAME are, or shall be downloaded to.",
+            ),
+            click.option(
+                "--data",
+                metavar="DATA",
+                default=default,
+                show_default=True if default else "what the network was trained on",
+                help="digits, mnist, cifar10, tfds:NAME, or a folder with a subfolder of pictures for each class.",
+            ),
+        ):
+            command = decorate(command)
+        return command
+
+    return decorated
+
+
+def outputs(command: Decorated) -> Decorated:
+    """`--outputs`."""
+    return click.option(
+        "--outputs",
+        metavar="I,J,…",
+        help="The network's output for each class of the data, in their order; needed where the network has more "
+        "outputs than the data has classes and neither names nor ImageNet's numbers (n01440764) tell.",
+    )(command)
+
+
+def layers(command: Decorated) -> Decorated:
+    """`--layer`, repeated."""
+    return click.option(
+        "--layer",
+        "layer",
+        multiple=True,
+        metavar="NAME",
+        help="A layer, as jaxcam layers lists it; may be repeated. Default: every convolution.",
+    )(command)
+
+
+def listed(text: str) -> list[str]:
+    """The parts of an option that takes several words with commas between them.
+
+    Example:
+        >>> listed("simple, most,")
+        ['simple', 'most']
+    """
+    return [part.strip() for part in text.split(",") if part.strip()]

@@ -1,0 +1,338 @@
+"""Where a command writes: one directory a run, and no doubt whether it is whole.
+
+    run.json       written first: the command and its arguments, by which an unfinished run is recognized
+    …              the results, each file whole or not there
+    manifest.json  written last: what was run, on what, with which versions, and what came out
+
+A directory with a manifest is finished and is never written to again, unless `--overwrite` says so. One without is
+unfinished: the same command with the same arguments goes on with it, where it can, or begins anew; another is refused.
+A command that fails leaves nothing behind, except what it can go on from.
+"""
+
+import contextlib
+import datetime
+import errno
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from jaxcam.cli.errors import DiskFull, is_full
+from jaxcam.files import write_atomically
+
+RUN, MANIFEST = "run.json", "manifest.json"
+
+RESULTS: dict[str, tuple[str, ...]] = {
+    "train": ("model.safetensors", "history.csv", "history.png", "epochs"),
+    "averages": ("averages.npz", "confidence.npz", "averages.png", "confidence.png"),
+    "neurons": ("sweep.zarr", "similarity.csv", "similarity.png", "dead_units.png", "extremes"),
+    "prune": ("pruning.csv", "pruning.png"),
+    "demo": ("train", "averages", "neurons", "prune", "report.html"),
+}
+"""What each command writes, in this order, beside the two files above."""
+
+RESUMED_FROM = {"train": "state.safetensors", "neurons": "sweep.zarr", "demo": "train"}
+"""What a command that can go on goes on from."""
+
+OUTSIDE = ("out", "overwrite", "quiet")
+"""Options that do not change what a run is."""
+
+
+class RunDirectory:
+    """The directory of one run.
+
+    Made before the work begins, it refuses what must not be overwritten; entered, it holds the directory until
+    `finish` has written the manifest.
+
+    Args:
+        command: the command's name.
+        out: the directory.
+        arguments: of the command, by the names of its options.
+        overwrite: whether a run that is there may be replaced.
+
+    Raises:
+        ValueError: there is something at `out` that is not an unfinished run of the same command and arguments.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with RunDirectory("prune", Path(folder) / "run", {"fraction": 0.4}) as run:
+        ...         run.finish(results={"layers": 5})
+        ...     RunDirectory("prune", Path(folder) / "run", {"fraction": 0.4}).finished["results"]
+        Traceback (most recent call last):
+        ValueError: ...run holds a finished run of jaxcam prune; use another --out, or --overwrite to replace it
+    """
+
+    def __init__(self, command: str, out: Path, arguments: Mapping[str, Any], *, overwrite: bool = False) -> None:
+        self.command, self.path, self.overwrite = command, out, overwrite
+        self.arguments = {name: plain(value) for name, value in arguments.items() if name not in OUTSIDE}
+        self.begun = time.monotonic()
+        self._made: list[Path] = []
+        self._lock: int | None = None
+        self._is_finished = False
+        self.check()
+
+    def check(self) -> None:
+        """Raises unless the run may be written at its place."""
+        if self.path.is_symlink() and not self.path.exists():
+            raise ValueError(f"{self.path} is a link to nothing; use another --out")
+        if self.path.exists() and not self.path.is_dir():
+            raise ValueError(f"{self.path} is a file; --out is a directory")
+        found = describe(self.path)
+        if not others(self.path):
+            return
+        if found is None:
+            names = sorted(entry.name for entry in self.path.iterdir())
+            more = ", …" if len(names) > 3 else ""
+            raise ValueError(
+                f"{self.path} holds files that no command of jaxcam wrote ({', '.join(names[:3])}{more}); "
+                "use another --out"
+            )
+        if self.overwrite:
+            return
+        command = found.get("command")
+        if (self.path / MANIFEST).exists():
+            raise ValueError(
+                f"{self.path} holds a finished run of jaxcam {command}; use another --out, or --overwrite to replace it"
+            )
+        if command != self.command:
+            raise ValueError(
+                f"{self.path} holds an unfinished run of jaxcam {command}; use another --out, or --overwrite to "
+                "replace it"
+            )
+        different = differences(found.get("arguments", {}), self.arguments)
+        if different:
+            raise ValueError(
+                f"{self.path} holds an unfinished run of jaxcam {command} with other arguments ({different}); "
+                "give the same to go on with it, another --out, or --overwrite to replace it"
+            )
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether there is something to go on from."""
+        name = RESUMED_FROM.get(self.command)
+        return name is not None and (self.path / name).exists() and not (self.path / MANIFEST).exists()
+
+    def __enter__(self) -> "RunDirectory":
+        self._make()
+        self._hold()
+        try:
+            self.check()  # Another process may have been faster.
+        except ValueError:
+            self._release()
+            raise
+        try:
+            if self.overwrite or not self.goes_on:
+                clear(self.path)
+            write_json(self.path / RUN, {"command": self.command, "arguments": self.arguments})
+        except BaseException as error:
+            self.__exit__(type(error), error, error.__traceback__)
+            raise
+        return self
+
+    def finish(
+        self,
+        *,
+        model: Mapping[str, Any] | None = None,
+        data: Mapping[str, Any] | None = None,
+        seed: int | None = None,
+        results: Mapping[str, Any],
+    ) -> None:
+        """Writes the manifest: from here on the run is finished.
+
+        Args:
+            model: what describes the network.
+            data: what describes the data.
+            seed: the seed, where the command has one.
+            results: what came out, in numbers and names.
+        """
+        manifest = {
+            "command": self.command,
+            "arguments": self.arguments | {"out": str(self.path)},
+            "model": model,
+            "data": data,
+            "seed": seed,
+            "versions": versions(),
+            "files": [name for name in RESULTS[self.command] if (self.path / name).exists()],
+            "results": results,
+            "seconds": round(time.monotonic() - self.begun, 1),
+            "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        }
+        write_json(self.path / MANIFEST, manifest)
+        self._is_finished = True
+        # What an unfinished run needed and a finished one does not.
+        for name in (RUN, "state.safetensors"):
+            (self.path / name).unlink(missing_ok=True)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is None or self._is_finished:
+                return
+            kept = self._clean()
+        finally:
+            self._release()
+        if is_full(error):
+            raise DiskFull(errno.ENOSPC, f"the disk is full; {kept}") from error
+        if isinstance(error, KeyboardInterrupt) and not str(error):
+            raise KeyboardInterrupt(f"stopped; {kept}") from error
+
+    def _clean(self) -> str:
+        """Removes what nobody can go on from; says what is left."""
+        if self.goes_on:
+            return f"what is done is kept in {self.path}, and the same command goes on from there"
+        clear(self.path)
+        for directory in self._made:
+            with contextlib.suppress(OSError):
+                directory.rmdir()
+        return f"nothing is left in {self.path}"
+
+    def _make(self) -> None:
+        missing = [self.path, *self.path.parents]
+        self._made = [directory for directory in missing if not directory.exists()]
+        self.path.mkdir(parents=True, exist_ok=True)
+
+    def _hold(self) -> None:
+        """Keeps other processes out, until this one ends in whatever way."""
+        try:
+            import fcntl
+        except ModuleNotFoundError:  # Windows
+            return
+        self._lock = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._release()
+            raise ValueError(
+                f"{self.path} is being written by another jaxcam; wait for it, or use another --out"
+            ) from None
+        except OSError:
+            return  # Some network file systems know no locks.
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+def describe(path: Path) -> dict[str, Any] | None:
+    """What a directory's manifest, or else its run.json, says; None where neither does.
+
+    Raises:
+        ValueError: one of them is there and cannot be read.
+    """
+    for name in (MANIFEST, RUN):
+        file = path / name
+        if file.is_file():
+            try:
+                found = json.loads(file.read_text(encoding="utf-8"))
+            except ValueError:
+                found = None
+            if not isinstance(found, dict) or found.get("command") not in RESULTS:
+                raise ValueError(f"{file} was not written by jaxcam, or is damaged; use another --out")
+            return found
+    return None
+
+
+def finished(path: Path, command: str, arguments: Mapping[str, Any]) -> bool:
+    """Whether a directory holds a finished run of this command with these arguments, whatever the others were."""
+    if not (path / MANIFEST).is_file():
+        return False
+    found = describe(path)
+    assert found is not None
+    there = {name: value for name, value in found["arguments"].items() if name in arguments}
+    return found["command"] == command and not differences(there, {name: plain(arguments[name]) for name in arguments})
+
+
+def clear(path: Path) -> None:
+    """Removes what a command wrote in its directory, its manifest first, and nothing else."""
+    found = describe(path)
+    # The manifest first: halfway through, the run must not look finished.
+    write_over = [MANIFEST, *RESULTS[found["command"]], "report.html", "state.safetensors", RUN] if found else [RUN]
+    if found and found["command"] == "demo":
+        for name in RESULTS["demo"]:
+            if (path / name).is_dir():
+                clear(path / name)
+    for name in write_over:
+        target = path / name
+        if found and found["command"] == "demo" and target.is_dir() and not target.is_symlink():
+            with contextlib.suppress(OSError):
+                target.rmdir()
+        elif target.is_dir() and not target.is_symlink():
+            shutil.rmtree(target)
+        else:
+            target.unlink(missing_ok=True)
+        for left in path.glob(f".{name}.*"):
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+
+def others(path: Path) -> list[Path]:
+    """What is in a directory, but for what a run killed in its first moment left."""
+    return [entry for entry in path.iterdir() if not entry.name.startswith(f".{RUN}.")] if path.is_dir() else []
+
+
+def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    """Which arguments differ between two runs, in a few words; empty where none does.
+
+    Example:
+        >>> differences({"epochs": 30, "out": "a"}, {"epochs": 5})
+        'epochs was 30, is 5'
+    """
+
+    def each() -> Iterator[str]:
+        for name in dict.fromkeys([*there, *here]):
+            old, new = there.get(name), here.get(name)
+            if name not in OUTSIDE and old != new:
+                yield f"{name.replace('_', '-')} was {old}, is {new}"
+
+    return "; ".join(each())
+
+
+def versions() -> dict[str, str]:
+    """The versions that results depend on."""
+    found = {name: version(name) for name in ("jax", "flax", "numpy")}
+    return {"jaxcam": version("jaxcam-xai"), **found, "python": platform.python_version()}
+
+
+def version(distribution: str) -> str:
+    """The version of an installed distribution; of jaxcam also where its checkout was not installed.
+
+    Example:
+        >>> version("click")[0].isdigit()
+        True
+    """
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return "of a checkout, not installed"
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes a JSON file, whole or not at all."""
+    text = json.dumps(content, indent=2, default=plain, allow_nan=False) + "\n"
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON gives it back: paths as text, arrays and tuples as lists.
+
+    Example:
+        >>> plain((Path("a"), 1))
+        ['a', 1]
+    """
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {str(name): plain(item) for name, item in value.items()}
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    return value

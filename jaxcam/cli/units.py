@@ -1,0 +1,117 @@
+"""What `jaxcam neurons` needs beyond the sweep itself: what is asked, and what is kept of the answer."""
+
+import csv
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxcam.cli.class_images import compute, read_average
+from jaxcam.cli.console import table
+from jaxcam.cli.datasets import open_data
+from jaxcam.cli.networks import Network, open_again, open_network, refuse, select_outputs
+from jaxcam.files import write_atomically
+from jaxcam.neurons import MEASURES, Sweep
+from jaxcam.neurons.prune import peak_layer
+from jaxcam.viewing import figures
+
+
+def asked(given: Mapping[str, Any], *, progress: bool) -> tuple[Network, np.ndarray, tuple[str, ...], dict[str, Any]]:
+    """The network, the class averages it is asked about, their names, and what a manifest says of the data.
+
+    Raises:
+        ValueError: neither a network nor averages are given, or they do not belong together.
+    """
+    kind = given["average"]
+    if given["averages"] is not None:
+        refuse("--averages, which has it", **{name: given[name] for name in ("weights", "data", "outputs")})
+        average, manifest = read_average(given["averages"], kind)
+        network = open_again(manifest, given["averages"], given["model"])
+        return network, average, tuple(manifest["results"]["classes"]), manifest["data"]
+    if given["model"] is None:
+        raise ValueError("give --averages RUN, or --model for a network whose averages are to be computed")
+    network = open_network(
+        given["model"], weights=given["weights"], image_size=given["image_size"], normalize=given["normalize"]
+    )
+    dataset, described = open_data(network, "train", given, progress=progress)
+    network = select_outputs(network, dataset, given["outputs"])
+    averages, _ = compute(
+        network.model, dataset, [kind], k=given["images"], threshold=0.99, steps=200, progress=progress
+    )
+    return network, averages[kind], dataset.names, described
+
+
+def write_similarity(path: Path, sweep: Sweep) -> None:
+    """Every number of a sweep as one table: class, layer, unit, similarity, dead (0 or 1), activation."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["class", "layer", "unit", "similarity", "dead", "activation"])
+    for layer in sweep.layers:
+        similarity, dead, activation = sweep.similarity(layer), sweep.dead(layer), sweep.activation(layer)
+        for index, name in enumerate(sweep.classes):
+            # float32 as text in the digits that tell it apart, which float64 would pad with noise.
+            columns = (similarity[index].astype(str), dead[index].astype(int), activation[index].astype(str))
+            writer.writerows([name, layer, unit, *values] for unit, values in enumerate(zip(*columns, strict=True)))
+    write_atomically(path, lambda file: file.write(text.getvalue().encode()))
+
+
+def draw(sweep: Sweep, out: Path) -> None:
+    """The curves through the layers, the dead units, and the extreme units of each layer for the first class."""
+    similarity = {layer: sweep.similarity(layer) for layer in sweep.layers}
+    dead = {layer: sweep.dead(layer) for layer in sweep.layers}
+    words = metric_words(sweep)
+    figures.save(figures.similarity_curves(similarity, sweep.classes, metric=words), out / "similarity.png")
+    figures.save(figures.dead_units(dead), out / "dead_units.png")
+    (out / "extremes").mkdir(exist_ok=True)
+    average = sweep.average
+    for layer in sweep.layers:
+        units, maps = sweep.extremes(layer)
+        figure = figures.extreme_units(
+            average[0],
+            units[0],
+            maps[0],
+            np.where(units[0] < 0, 0, similarity[layer][0][units[0]]),
+            layer=layer,
+            name=sweep.classes[0],
+            metric=words,
+        )
+        figures.save(figure, out / "extremes" / f"{layer.replace('/', '_')}.png")
+
+
+def metric_words(sweep: Sweep) -> str:
+    """What the numbers are: "cosine similarity", "hamming distance"."""
+    metric = str(sweep.attrs["metric"])
+    return f"{metric.replace('_', ' ')} {'similarity' if MEASURES[metric].larger_is_similar else 'distance'}"
+
+
+def results_of(sweep: Sweep) -> dict[str, Any]:
+    """The figures of each layer, means over classes, and the peak of the curve."""
+    curve = {layer: sweep.similarity(layer).mean(axis=1) for layer in sweep.layers}
+    dead = {layer: sweep.dead(layer) for layer in sweep.layers}
+    oriented = MEASURES[str(sweep.attrs["metric"])].oriented(np.stack(list(curve.values()), axis=1))
+    return {
+        "classes": sweep.classes,
+        "metric": metric_words(sweep),
+        "units": sum(values.shape[1] for values in dead.values()),
+        "dead_for_every_class": sum(int(values.all(axis=0).sum()) for values in dead.values()),
+        "peak": sweep.layers[peak_layer(oriented) - 1],
+        "layers": {
+            layer: {
+                "units": dead[layer].shape[1],
+                "similarity": float(curve[layer].mean()),
+                "dead_share": float(dead[layer].mean()),
+            }
+            for layer in sweep.layers
+        },
+    }
+
+
+def summary(results: Mapping[str, Any]) -> str:
+    """The same as a table for the terminal."""
+    rows = [
+        (layer, values["units"], f"{values['similarity']:.3f}", f"{values['dead_share']:.0%}")
+        for layer, values in results["layers"].items()
+    ]
+    return table(["layer", "units", f"mean {results['metric']}", "dead"], rows) + f"\n\nthe peak is {results['peak']}"
