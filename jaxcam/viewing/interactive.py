@@ -28,6 +28,7 @@ SYMBOLS = (
     "star",
 )
 SERIES = 10
+MANY = 24
 LAYOUT: dict[str, Any] = {"template": {}, "margin": {"l": 56, "r": 12, "t": 8, "b": 30}, "showlegend": False}
 WAYS = (
     ("most", "most similar", "most", "circle", -0.18),
@@ -100,7 +101,7 @@ def curves(
             y=_list(values[index]),
             customdata=hover,
             name=label(classes[index]),
-            mode="lines+markers",
+            mode="lines+markers" if len(names) <= MANY else "lines",
             marker={"symbol": SYMBOLS[place % len(SYMBOLS)], "size": 6},
             line={"width": 1.3, "dash": ("solid", "dash", "dot", "dashdot")[place // SERIES % 4]},
             meta={"color": f"series-{place % SERIES}", "class": index},
@@ -176,6 +177,7 @@ def pruning(entries: Sequence[Pruned], *, live: bool) -> go.Figure:
     """
     figure = go.Figure(layout=LAYOUT)
     names = short_names([entry.layer for entry in entries])
+    step = -(-len(names) // MANY)
     for way, words, color, symbol, shift in WAYS:
         key = f"{way}_live" if live else way
         found = [(i, entry, entry.accuracy[key]) for i, entry in enumerate(entries) if key in entry.accuracy]
@@ -196,7 +198,7 @@ def pruning(entries: Sequence[Pruned], *, live: bool) -> go.Figure:
             ],
             name=words,
             mode="markers",
-            marker={"symbol": symbol, "size": 10},
+            marker={"symbol": symbol, "size": 10 if len(names) <= MANY else 6},
             meta={"color": color},
             hovertemplate="%{customdata}<extra></extra>",
         )
@@ -219,8 +221,8 @@ def pruning(entries: Sequence[Pruned], *, live: bool) -> go.Figure:
         legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
         margin={"t": 8},
         xaxis={
-            "tickvals": list(range(len(names))),
-            "ticktext": names,
+            "tickvals": list(range(0, len(names), step)),
+            "ticktext": names[::step],
             "range": [-0.5, len(names) - 0.5],
             "showgrid": False,
             "zeroline": False,

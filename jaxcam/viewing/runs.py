@@ -118,7 +118,8 @@ def find(run_dir: str | os.PathLike[str]) -> list[Run]:
         The runs, outermost first, then by name.
 
     Raises:
-        ValueError: there is no such directory, it holds no finished run, or one of them was not finished.
+        ValueError: there is no such directory, it holds no finished run or an unfinished one, or runs of several
+            networks or data sets.
 
     Example:
         >>> find("no/such/run")
@@ -143,7 +144,20 @@ def find(run_dir: str | os.PathLike[str]) -> list[Run]:
     if not any(run.command in KNOWN for run in runs):
         made = f"only a run of jaxcam {runs[0].command}" if runs else f"no {MANIFEST}"
         raise ValueError(f"{root} holds {made}, nothing to report; jaxcam demo --out {root} makes a whole run")
+    _check_one_network(root, runs)
     return runs
+
+
+def _check_one_network(root: Path, runs: list[Run]) -> None:
+    """A page about several networks at once would compare what cannot be compared."""
+    for part in ("model", "data"):
+        names = sorted({str(run.part(part)["name"]) for run in runs if "name" in run.part(part)})
+        if len(names) > 1:
+            what = "networks" if part == "model" else "data sets"
+            raise ValueError(
+                f"{root} holds runs with {len(names)} {what} ({', '.join(names)}); report one run, "
+                f"such as jaxcam report {runs[-1].path}"
+            )
 
 
 def open_sweep(run: Run) -> Sweep:

@@ -81,6 +81,19 @@ def test_a_signed_map_of_three_channels_is_grey_where_it_is_zero():
     assert drawn[2, 2].tolist() == [0.5, 0.5, 0.5]
 
 
+def test_the_legend_of_color_maps_without_a_sign_says_that_black_is_zero():
+    said = texts(viewing.maps(RANDOM.random((2, 8, 8, 3))))
+    assert "black: 0" in said
+    assert not any("negative" in text for text in said)
+
+
+def test_fifty_layers_stay_on_a_page_and_their_names_apart():
+    similarity = {f"layer{i}.conv": RANDOM.random((3, 4)) for i in range(50)}
+    figure = viewing.similarity_curves(similarity, CLASSES)
+    assert figure.get_size_inches()[0] <= 13
+    assert len(figure.get_axes()[0].get_xticks()) <= 25
+
+
 def test_maps_without_a_sign_get_a_sequential_scale_from_zero():
     (image,) = images(viewing.maps(np.linspace(0, 4, 64).reshape(1, 8, 8)))
     assert image.get_clim()[0] == 0
@@ -144,7 +157,7 @@ def test_confidence_cells_carry_their_numbers():
     assert first.get_images()[0].get_clim() == (0, 1)
     cells = [text.get_text() for text in first.texts]
     assert cells == ["0.70", "0.20", "0.10", "0", "0.25", "0.75", "0.10", "0.10", "0.80"]
-    assert first.get_title(loc="left") == "mean of all images: 0.58 on the diagonal"
+    assert first.get_title(loc="left") == "Mean of all images: 0.58 on the diagonal"
     assert [label.get_text() for label in first.get_yticklabels()] == CLASSES
 
 

@@ -91,7 +91,7 @@ class Maker:
         put(root, "confidence", np.eye(k, dtype="f4"), ("class", "output"))
         for index, (layer, units) in enumerate(zip(made.layers, self.units, strict=True)):
             similarity = self.random.uniform(-0.3, 0.9, (k, units)).astype("f4")
-            dead = self.random.random((k, units)) < 0.1 + 0.3 * index
+            dead = self.random.random((k, units)) < min(0.1 + 0.3 * index, 0.8)
             dead[:, 0] = index > 0  # one unit of each later layer is dead for every class
             similarity[dead] = 0
             extremes = np.full((k, 16), -1, dtype="i4")

@@ -1,6 +1,7 @@
 """Figures for papers: each function returns a matplotlib figure and neither shows nor writes it."""
 
-from jaxcam.viewing.figures.charts import confidence, dead_units, history, pruning, similarity_curves
+from jaxcam.viewing.figures.accuracy import history, pruning
+from jaxcam.viewing.figures.charts import confidence, dead_units, similarity_curves
 from jaxcam.viewing.figures.pictures import averages, extreme_units, maps
 from jaxcam.viewing.figures.style import save
 

@@ -73,7 +73,7 @@ def averages(
     for index, name in enumerate(classes):
         x = MARGIN + label + index % columns * (tile + GAP)
         top = MARGIN + index // columns * block
-        sheet.text(x + tile / 2, top, shortened(name, tile + GAP, 8.0), ha="center", fontsize=8)
+        sheet.text(x + tile / 2, top, shortened(name, tile + GAP / 2, 8.0), ha="center", fontsize=8)
         for row, (kind, images) in enumerate(arrays.items()):
             y = top + 0.24 + row * (height + GAP)
             sheet.tile(x, y, tile, np.clip(images[index], 0, 1), cmap="gray", vmin=0, vmax=1)
@@ -134,7 +134,7 @@ def maps(
     for index, map in enumerate(array):
         x, y = MARGIN + index % columns * (tile + GAP), MARGIN + index // columns * (head + height + GAP)
         if titles:
-            sheet.text(x + tile / 2, y, shortened(titles[index], tile + GAP, 8.0), ha="center", fontsize=8)
+            sheet.text(x + tile / 2, y, shortened(titles[index], tile + GAP / 2, 8.0), ha="center", fontsize=8)
         _draw(sheet, x, y + head, tile, map, signed, together)
     words = legend or Legend("negative", "0", "positive")
     _legend(sheet, MARGIN, down - 0.62, array.shape[-1], signed, words, together)
@@ -223,13 +223,16 @@ def _legend(sheet: Sheet, x: float, y: float, channels: int, signed: bool, words
     """The key under a grid of maps: a bar or swatches with what they mean, and whose scale it is."""
     scale = "one scale for all maps" if top else "each map on its own scale"
     if channels == 3:
-        swatches = [("#000000", words.negative), ("#808080", words.zero), ("#ffffff", words.positive)]
-        texts = [("darker: ", "grey: ", "brighter: ")[i] + text for i, (_, text) in enumerate(swatches)]
+        swatches = (
+            ("#000000", f"darker: {words.negative}" if signed else f"black: {words.zero}"),
+            ("#808080", f"grey: {words.zero}" if signed else "grey: half of the largest value"),
+            ("#ffffff", f"brighter: {words.positive}" if signed else "white: the largest value"),
+        )
         place = x
-        for (color, _), text in zip(swatches, texts, strict=True):
+        for color, text in swatches:
             sheet.axes.add_patch(Rectangle((place, y + 0.02), 0.13, 0.13, facecolor=color, edgecolor=MUTED, lw=0.5))
             sheet.text(place + 0.19, y + 0.015, text, fontsize=7.2)
-            place += 0.19 + len(text) * 0.0585 + 0.22
+            place += 0.19 + len(text) * 0.055 + 0.22
         sheet.text(x, y + 0.23, f"{scale}, channel by channel", fontsize=7.2, color=MUTED)
         return
     width = 1.5

@@ -40,6 +40,8 @@ SERIES = (
     "#4b5a78",
 )
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "p", "h", "*")
+NAMED = 24
+WIDEST = 13.0
 FORMATS = (".pdf", ".png", ".svg")
 
 RC: Any = {
@@ -171,10 +173,22 @@ def shortened(text: str, inches: float, size: float = 8.5) -> str:
 
     Example:
         >>> shortened("a very long class name", 0.6)
-        'a very l…'
+        'a very…'
     """
-    room = max(2, int(inches / (0.54 * size / 72)))
+    room = max(2, int(inches / (0.62 * size / 72)))
     return text if len(text) <= room else text[: room - 1].rstrip() + "…"
+
+
+def name_layers(axes: Axes, names: Sequence[str]) -> None:
+    """Labels the horizontal axis with layers: upright where they fit, turned or thinned where they do not."""
+    step = -(-len(names) // NAMED)
+    names = [name if step == 1 else name.split("\n")[0] for name in names]
+    axes.set_xticks(range(0, len(names), step), names[::step])
+    longest = max(len(line) for name in names for line in name.split("\n"))
+    if len(names) * longest > 56:
+        axes.tick_params(axis="x", labelrotation=90 if len(names) > 16 else 40, labelsize=7)
+        for label in axes.get_xticklabels():
+            label.set(ha="center" if len(names) > 16 else "right", rotation_mode="anchor" if len(names) <= 16 else None)
 
 
 class Sheet:
