@@ -50,12 +50,14 @@ class Node:
         equation: JAX's own equation, with the names it had where it was traced.
         inputs: for each operand the index of a value, or a literal number.
         outputs: the index of each result; None for one that nobody reads.
+        home: the jaxpr the equation stands in.
         body: for an operation with a derivative of its own, the program it computes.
     """
 
     equation: core.JaxprEqn
     inputs: tuple[Value | core.Literal, ...]
     outputs: tuple[Value | None, ...]
+    home: core.Jaxpr
     body: Program | None = None
 
     @property
@@ -95,8 +97,9 @@ class Node:
                 jnp.asarray(atom.val, variable.aval.dtype) if isinstance(atom, core.Literal) else next(given)
             )
         results = [v for v, index in zip(self.equation.outvars, self.outputs, strict=True) if index is not None]
-        debug_info = core.DebugInfo("jaxcam", f"replay of {self.name}", None, None)
-        jaxpr = core.Jaxpr((), tuple(seen), results, [self.equation], self.equation.effects, debug_info)
+        jaxpr = self.home.replace(
+            constvars=[], invars=list(seen), outvars=results, eqns=[self.equation], effects=self.equation.effects
+        )
         return core.jaxpr_as_fun(core.ClosedJaxpr(jaxpr, ()))(*seen.values())
 
 
@@ -165,25 +168,29 @@ class _Flattener:
         def read(atom: Any) -> Value | core.Literal:
             return atom if isinstance(atom, core.Literal) else known[atom]
 
+        read_somewhere = [atom for equation in jaxpr.eqns for atom in equation.invars] + list(jaxpr.outvars)
+        wanted = {atom for atom in read_somewhere if isinstance(atom, core.Var)}
         for equation in jaxpr.eqns:
             operands = [read(atom) for atom in equation.invars]
             name = equation.primitive.name
             if name in _CALLS:
                 results = self.open(_closed(equation.params[_CALLS[name]]), operands)
-            elif name == "scan" and equation.params["length"] <= LONGEST_SCAN:
+            elif name == "scan" and 0 < equation.params["length"] <= LONGEST_SCAN:
                 results = self.open(_unrolled(equation), operands)
             else:
-                results = self.keep(equation, operands)
+                results = self.keep(equation, operands, jaxpr, wanted)
             known.update(zip(equation.outvars, results, strict=True))
         return [read(atom) for atom in jaxpr.outvars]
 
-    def keep(self, equation: core.JaxprEqn, operands: list[Value | core.Literal]) -> list[Any]:
-        outputs = [None if isinstance(v, core.DropVar) else self.value(v.aval) for v in equation.outvars]
+    def keep(
+        self, equation: core.JaxprEqn, operands: list[Value | core.Literal], home: core.Jaxpr, wanted: set[core.Var]
+    ) -> list[Any]:
+        outputs = [self.value(variable.aval) if variable in wanted else None for variable in equation.outvars]
         body = None
         if equation.primitive.name in _CUSTOM:
             closed = equation.params.get(_CUSTOM[equation.primitive.name])
             body = None if closed is None else flatten(_closed(closed))
-        self.nodes.append(Node(equation, tuple(operands), tuple(outputs), body))
+        self.nodes.append(Node(equation, tuple(operands), tuple(outputs), home, body))
         return outputs
 
 

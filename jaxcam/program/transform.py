@@ -52,7 +52,7 @@ def given(anatomy: Anatomy, arrays: list[Any], x: Array) -> dict[Value, Any]:
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Tap:
     """x ↦ a layer's value, or several layers' as a dict. Made by `tap`."""
 
@@ -69,7 +69,7 @@ class Tap:
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Patch:
     """(x, activations) ↦ the outputs with a layer's value replaced. Made by `patch`."""
 
@@ -87,6 +87,17 @@ class Patch:
         values = {**given(anatomy, arrays, x), place.value: value}
         outputs = replay(anatomy.program, values, anatomy.program.outputs)
         return jax.tree_util.tree_unflatten(anatomy.program.out_tree, outputs)
+
+
+def as_pytree(model: Any) -> Any:
+    """The model; a bare function wrapped, so that what is made of it can be an argument of `jax.jit` as well.
+
+    Raises:
+        TypeError: it is not callable.
+    """
+    if not callable(model):
+        raise TypeError(f"a model is a callable x -> outputs; got {type(model).__name__}")
+    return jax.tree_util.Partial(model) if jax.tree_util.all_leaves([model]) else model
 
 
 Rule = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -174,7 +185,7 @@ def _check_ruled(anatomy: Anatomy, rule: str) -> None:
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Ruled:
     """The model with another backward pass. Made by `guided` and `deconv`."""
 
@@ -208,7 +219,7 @@ def tap(model: Any, layer: str | list[str] | tuple[str, ...]) -> Tap:
         >>> tap(net, "dense_0")(jnp.array([[3.0, 1.0], [1.0, 3.0]])).tolist()
         [[2.0], [0.0]]
     """
-    return Tap(model, layer if isinstance(layer, str) else tuple(layer))
+    return Tap(as_pytree(model), layer if isinstance(layer, str) else tuple(layer))
 
 
 def patch(model: Any, layer: str) -> Patch:
@@ -230,9 +241,9 @@ def patch(model: Any, layer: str) -> Patch:
     Example:
         >>> net = lambda x: 10 * jax.nn.relu(x @ jnp.array([[1.0], [-1.0]]))
         >>> patch(net, "dense_0")(jnp.array([[3.0, 1.0]]), jnp.array([[5.0]])).tolist()
-        [[5.0]]
+        [[50.0]]
     """
-    return Patch(model, layer)
+    return Patch(as_pytree(model), layer)
 
 
 def guided(model: Any) -> Ruled:
@@ -259,7 +270,7 @@ def guided(model: Any) -> Ruled:
     Springenberg et al., "Striving for Simplicity: The All Convolutional Net", 2015. Differs from: the paper and
     Captum know ReLU only; for ReLU6 and leaky ReLU the ordinary derivative is taken of the positive R.
     """
-    return Ruled(model, "guided")
+    return Ruled(as_pytree(model), "guided")
 
 
 def deconv(model: Any) -> Ruled:
@@ -283,7 +294,7 @@ def deconv(model: Any) -> Ruled:
 
     Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks", 2014.
     """
-    return Ruled(model, "deconv")
+    return Ruled(as_pytree(model), "deconv")
 
 
 assert MODEL_FIELD in {field.name for field in dataclasses.fields(Tap)}
