@@ -54,8 +54,11 @@ def _after(
         case "broadcast_in_dim":
             kept = params["broadcast_dimensions"]
             return moved({old: new for old, new in enumerate(kept) if shape[old] == new_shape[new]})
-        case "reshape" | "squeeze" | "expand_dims":
-            return moved(_through_reshape(shape, new_shape))
+        case "squeeze":
+            left = [axis for axis in range(len(shape)) if axis not in params["dimensions"]]
+            return moved({old: new for new, old in enumerate(left)})
+        case "reshape":
+            return _through_reshape(axes, shape, new_shape)
         case "concatenate":
             return axes
     if "axes" in params and node.name.startswith("reduce"):
@@ -68,16 +71,20 @@ def _after(
     return Axes(None, None)
 
 
-def _through_reshape(shape: tuple[int, ...], new_shape: tuple[int, ...]) -> dict[int, int]:
+def _through_reshape(axes: Axes, shape: tuple[int, ...], new_shape: tuple[int, ...]) -> Axes:
     """Axes that a reshape leaves alone: same length, as many elements before."""
-    place = {}
-    for old, length in enumerate(shape):
-        for new, new_length in enumerate(new_shape):
-            if length == new_length and math.prod(shape[:old]) == math.prod(new_shape[:new]):
-                place[old] = new
-                if length != 1:
-                    break
-    return place
+
+    def places(old: int | None) -> list[int]:
+        if old is None:
+            return []
+        before = math.prod(shape[:old])
+        return [
+            new for new, length in enumerate(new_shape) if length == shape[old] and math.prod(new_shape[:new]) == before
+        ]
+
+    # Only axes of length 1 can be taken for one another: images are then the first of them, units the last.
+    images, units = places(axes.images)[:1], places(axes.units)[-1:]
+    return Axes(images[0] if images else None, units[0] if units and units != images else None)
 
 
 def _after_dot(node: Node, program: Program, known: dict[Value, Axes], live: set[Value]) -> Axes:

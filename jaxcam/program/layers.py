@@ -97,13 +97,13 @@ class Anatomy:
         units = shape[place.axes.units]
         return Layer(place.name, place.kind, (*rest, units), units)
 
+    def is_input(self, value: Value) -> bool:
+        """Whether a value is the images, or these scaled and shifted: no layer comes before it."""
+        return not any(place.value in self.program.leading_to(value) for place in self.places)
+
     def owner(self, value: Value) -> str:
         """The layer whose value was the last before `value`: what an error message names."""
-        last = "the input"
-        upstream = {value}
-        for node in reversed(self.program.nodes):
-            if not upstream.isdisjoint(v for v in node.outputs if v is not None):
-                upstream.update(node.operands)
+        last, upstream = "the input", self.program.leading_to(value)
         for place in self.places:
             if place.value in upstream:
                 last = f"layer '{place.name}'"
@@ -113,7 +113,8 @@ class Anatomy:
 def unknown_layer(name: str, names: list[str]) -> str:
     """The message for a layer that is not there."""
     close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.4)
-    hint = f"; did you mean '{close[0]}'?" if close else "."
+    known = f"; there are {', '.join(names)}." if len(names) <= 8 else "."
+    hint = f"; did you mean '{close[0]}'?" if close else known
     return f"no layer '{name}'{hint} jc.layers(model, x), or jaxcam layers MODEL, lists all {len(names)}."
 
 
@@ -213,7 +214,17 @@ class _Chains:
             passed.append(value)
             if value in self.found:
                 break
+        while (following := self._without_extra_axes(value)) is not None:
+            value = following
+            passed.append(value)
         return value, passed
+
+    def _without_extra_axes(self, value: Value) -> Value | None:
+        """Equinox pools each image with an axis of length 1 in front, and takes that axis away at once."""
+        readers = self.consumers.get(value, [])
+        more = len(self.program.avals[value].shape) > len(self.program.avals[self.program.inputs[-1]].shape)
+        taken = more and len(readers) == 1 and readers[0].name == "squeeze" and value not in self.returned
+        return readers[0].outputs[0] if taken else None
 
     def next(self, value: Value) -> Value | None:
         if value in self.returned:

@@ -36,6 +36,9 @@ LINEAR = frozenset(
         "dynamic_update_slice",
         "pad",
         "concatenate",
+        "stack",
+        "unstack",
+        "tile",
         "reduce_sum",
         "reduce_window_sum",
         "convert_element_type",
@@ -56,6 +59,8 @@ LINEAR = frozenset(
         "imag",
         "stop_gradient",
         "psum",
+        "pvary",
+        "conj",
         "optimization_barrier",
     ]
 )

@@ -133,6 +133,14 @@ class Program:
                 found.setdefault(value, []).append(node)
         return found
 
+    def leading_to(self, value: Value) -> set[Value]:
+        """All values that a value is computed from, itself included."""
+        upstream = {value}
+        for node in reversed(self.nodes):
+            if not upstream.isdisjoint(v for v in node.outputs if v is not None):
+                upstream.update(node.operands)
+        return upstream
+
     def depending_on(self, values: Iterable[Value]) -> set[Value]:
         """All values that are computed from any of `values`, these included."""
         reached = set(values)
@@ -376,10 +384,12 @@ def trace_model(model: Any, x: Any) -> tuple[Program, list[Any]]:
         The program, and the model's arrays in the order of its inputs.
 
     Raises:
-        TypeError: the model is not callable.
+        TypeError: the model is not callable, or x is no array.
     """
     if not callable(model):
         raise TypeError(f"a model is a callable x -> outputs; got {type(model).__name__}")
+    if not hasattr(x, "shape") or not hasattr(x, "dtype"):
+        raise TypeError(f"images are an array (n, h, w, c); got {type(x).__name__}")
     arrays, static = split(model)
     paths = [
         path

@@ -79,11 +79,11 @@ class Patch:
     def __call__(self, x: Array, activations: Array) -> Any:
         anatomy, arrays = study(self.transformed_model, x)
         place = anatomy.find(self.layer)
-        value = _original(jnp.asarray(activations), place)
-        expected = anatomy.program.avals[place.value].shape
-        if value.shape != expected:
-            want = canonical(jnp.empty(expected), place).shape
+        aval = anatomy.program.avals[place.value]
+        want = jax.eval_shape(lambda value: canonical(value, place), aval).shape
+        if jnp.shape(activations) != want:
             raise ValueError(f"layer '{self.layer}' has activations of shape {want}; got {jnp.shape(activations)}")
+        value = _original(jnp.asarray(activations, aval.dtype), place)
         values = {**given(anatomy, arrays, x), place.value: value}
         outputs = replay(anatomy.program, values, anatomy.program.outputs)
         return jax.tree_util.tree_unflatten(anatomy.program.out_tree, outputs)
@@ -212,6 +212,7 @@ def tap(model: Any, layer: str | list[str] | tuple[str, ...]) -> Tap:
         A callable `x (n, h, w, c) -> (n, h', w', u)`, or for several layers a dict of such arrays by name.
 
     Raises:
+        TypeError: the model is not callable, or the layer no name.
         ValueError: at the call, if there is no such layer; the message names the closest.
 
     Example:
@@ -219,6 +220,8 @@ def tap(model: Any, layer: str | list[str] | tuple[str, ...]) -> Tap:
         >>> tap(net, "dense_0")(jnp.array([[3.0, 1.0], [1.0, 3.0]])).tolist()
         [[2.0], [0.0]]
     """
+    if not isinstance(layer, str | list | tuple):
+        raise TypeError(f"a layer is a name that jc.layers(model, x) lists, such as 'conv_0'; got {layer!r}")
     return Tap(as_pytree(model), layer if isinstance(layer, str) else tuple(layer))
 
 
