@@ -74,7 +74,8 @@ def read_cifar10(data_dir: Path, split: str) -> Arrays | None:
             )
         return None
     records = np.concatenate([_read_records(file) for file in files])
-    images = records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+    # Put in order as bytes: four times less to move than as floats.
+    images = np.ascontiguousarray(records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
     return images, records[:, 0], CIFAR10_NAMES
 
 

@@ -51,7 +51,8 @@ def train(
     - `model.safetensors`: the network, for `jaxcam.models.load` or, if it is your own, `jaxcam.models.restore`;
     - `history.csv`: epoch, train_loss, train_accuracy, test_loss, test_accuracy;
     - `state.safetensors`: what is needed to go on. Killed at any moment and called again, training ends with bitwise
-      the same weights as without the interruption, on the same machine and versions;
+      the same weights as without the interruption, on the same machine and versions (a GPU adds up in the same order
+      each time only under `XLA_FLAGS=--xla_gpu_deterministic_ops=true`);
     - `epochs/epoch_003.safetensors`, on request: the network as it was then; `epoch_000` is the untrained one.
 
     Args:

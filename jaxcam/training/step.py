@@ -34,6 +34,7 @@ def adam(learning_rate: float | Array = 1e-3, weight_decay: float | Array = 1e-5
 
     Paper: Kingma and Ba, "Adam: a method for stochastic optimization", ICLR 2015, arXiv:1412.6980.
     Differs from: AdamW (`optax.adamw`), which decays the weights beside the gradient's moments instead of through them.
+    In float32 optax rounds 1 − 0.999ᵗ where PyTorch does not: the first steps differ by 6 parts in a million.
     """
     return optax.chain(
         optax.add_decayed_weights(weight_decay), optax.scale_by_adam(), optax.scale_by_learning_rate(learning_rate)

@@ -36,6 +36,14 @@ def test_subfolders_are_classes_and_a_fifth_of_each_is_for_testing(photos):
     assert not {i.tobytes() for i in train.images} & {i.tobytes() for i in test.images}
 
 
+def test_the_only_picture_of_a_class_is_trained_on(tmp_path):
+    fill(tmp_path / "cat", 1, 0)
+    fill(tmp_path / "dog", 1, 255)
+    assert data.load(tmp_path, image_size=4).labels.tolist() == [0, 1]
+    with pytest.raises(ValueError, match="has one image of each class, which are for training: there is no test split"):
+        data.load(tmp_path, "test")
+
+
 def test_photographs_are_224_pixels_wide_unless_said_otherwise(photos):
     assert data.load(photos, "test").images.shape == (3, 224, 224, 3)
 
