@@ -1,1 +1,1 @@
-"""Measurements: all sides in one process on the same weights, medians of repeats, ratios. `python -m benchmarks --help`."""
+"""Measurements: all sides in one process, on the same weights, in turns. `python -m benchmarks --help`."""

@@ -1,7 +1,7 @@
 """Every unit of VGG11 at 32×32, for one image: guided maps and their cosine to the image, jaxcam against Captum.
 
-Three sides, same weights: jaxcam; Captum with units batched by hand (64 copies of the image, one unit each); Captum one unit a
-call (a sample of units of every layer stands for all of them).
+Three sides, same weights: jaxcam; Captum with units batched by hand (64 copies of the image, one unit each); Captum one
+unit a call (a sample of units of every layer stands for all of them).
 """
 
 from __future__ import annotations
@@ -157,7 +157,9 @@ def run(weights: str | None, repeats: int, seed: int) -> str:
     best, flops = max(rates.values()), work(model, x)
     fast, batched = median(times["jaxcam"]), median(times["captum"])
     spread = ", ".join(f"{t:.2f}" for t in times["jaxcam"])
-    return f"""All {units} units of VGG11 at 32×32, one image, guided, cosine ({dead} dead; {"trained" if weights else "random"} weights)
+    rate, dense = flops / fast / 1e9, ", ".join(f"{name} {rate:.0f}" for name, rate in rates.items())
+    kind = "trained" if weights else "random"
+    return f"""All {units} units of VGG11 at 32×32, one image, guided, cosine ({dead} dead; {kind} weights)
 
 | side | seconds | ratio |
 |---|---|---|
@@ -167,8 +169,7 @@ def run(weights: str | None, repeats: int, seed: int) -> str:
 
 - first call, compilation included: {cold:.1f} s; repeats of jaxcam: {spread} s
 - largest difference between the two libraries' similarities: {apart:.1e}
-- the plain work is {flops / 1e12:.2f} TFLOP: jaxcam does it at {flops / fast / 1e9:.0f} GFLOP/s, {flops / fast / 1e9 / best:.0%} of the dense
-  matrix product
-  ({", ".join(f"{name} {rate:.0f}" for name, rate in rates.items())} GFLOP/s); above 100 % means work left out
+- the plain work is {flops / 1e12:.2f} TFLOP: jaxcam does it at {rate:.0f} GFLOP/s, {rate / best:.0%}
+  of the dense matrix product ({dense} GFLOP/s); above 100 % means work left out
 - {machine()}
 """

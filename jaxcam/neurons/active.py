@@ -224,8 +224,7 @@ class ActivePass:
             (h·w·c, b) the cotangents of the lowest convolution's input.
         """
         top = self.entries[0]
-        current = np.empty((len(top.flat), cotangents.shape[1]), np.float32)
-        self._settle(top, cotangents[top.wanted], slice(0, len(top.wanted)), current)
+        current = self._gather(top, cotangents[top.wanted])
         with _blas().limit(limits=1, user_api="blas"), ThreadPoolExecutor(workers()) as pool:
             for step, below in zip(self.steps, [*self.entries[1:], None], strict=True):
                 current = self._run(step, below, current, pool)
@@ -239,6 +238,21 @@ class ActivePass:
         if not active.unscaled:
             values *= active.factor[place, None]
         out[place] = values
+
+    def _gather(self, active: Entries, values: np.ndarray) -> np.ndarray:
+        """The same for all cotangents at once, where several may meet at one entry: windows that overlap."""
+        if active.summed:
+            places, count = active.place, len(active.place)
+            ones = np.ones(count, np.float32)
+            # Summed before the ReLU sees them.
+            values = sparse.csr_array((ones, (places, np.arange(count))), shape=(len(active.flat), count)) @ values
+            if self.guided:
+                np.maximum(values, 0, out=values)
+            values *= active.factor[:, None]
+            return values
+        out = np.empty((len(active.flat), values.shape[1]), np.float32)
+        self._settle(active, values, slice(0, len(active.wanted)), out)
+        return out
 
     def _run(self, step: Step, below: Entries | None, current: np.ndarray, pool: ThreadPoolExecutor) -> np.ndarray:
         b = current.shape[1]
@@ -263,18 +277,7 @@ class ActivePass:
                     result[tile.rows] = values
 
         list(pool.map(work, _shares(step.tiles, workers())))
-        if below is None or direct:
-            return result
-        # Windows that overlap: several cotangents meet at one entry before its ReLU.
-        gather = sparse.csr_array(
-            (np.ones(len(below.place), np.float32), (below.place, np.arange(len(below.place)))),
-            shape=(len(below.flat), len(below.place)),
-        )
-        summed = gather @ result
-        if self.guided:
-            np.maximum(summed, 0, out=summed)
-        summed *= below.factor[:, None]
-        return summed
+        return result if below is None or direct else self._gather(below, result)
 
 
 def _shares(tiles: list[_Tile], count: int) -> list[list[_Tile]]:

@@ -187,14 +187,11 @@ def _conv_step(node: Node, shape: tuple[int, ...], d: Array, weights: Array, uni
 
 def bytes_per_unit(anatomy: Anatomy, place: Place) -> int:
     """How much memory one unit's way back takes at its widest, from the traced sizes."""
-    upstream = {place.value}
-    widest = 0
-    for node in reversed(anatomy.program.nodes):
-        if upstream.isdisjoint(v for v in node.outputs if v is not None):
-            continue
-        upstream.update(node.operands)
-        sizes = [_bytes(anatomy, v) for v in {*node.operands, *node.outputs} if v in anatomy.live]
-        widest = max(widest, sum(sizes))
+    upstream, widest = anatomy.program.leading_to(place.value), 0
+    for node in anatomy.program.nodes:
+        if not upstream.isdisjoint(v for v in node.outputs if v is not None):
+            sizes = [_bytes(anatomy, v) for v in {*node.operands, *node.outputs} if v in anatomy.live]
+            widest = max(widest, sum(sizes))
     # The cotangents of a node's operand and result, and one copy in another layout.
     return max(2 * widest, 1)
 

@@ -40,6 +40,13 @@ class Link:
     pool: Node | None
 
     @property
+    def top(self) -> Value:
+        """The value above: pooled, if anything pools. It tells a link from others with the same convolution."""
+        top = self.rectified if self.pool is None else self.pool.outputs[0]
+        assert top is not None
+        return top
+
+    @property
     def source(self) -> Value:
         return self.convolution.operands[0]
 
@@ -93,12 +100,15 @@ def _named(makers: dict[Value, Node], value: Value) -> Value:
 
 
 def is_convolution(node: Node, anatomy: Anatomy) -> bool:
-    """Whether a node is a plain two-dimensional convolution of the images, channels last."""
+    """Whether a node is a plain two-dimensional convolution of the images, channels last, in single precision."""
     if node.name != "conv_general_dilated" or len(node.operands) != 2 or node.operands[0] not in anatomy.live:
         return False
-    params = node.params
+    params, avals = node.params, anatomy.program.avals
     grouped = params["feature_group_count"] != 1 or params["batch_group_count"] != 1
-    return not grouped and set(params["lhs_dilation"]) == {1} and tuple(params["dimension_numbers"]) == _NHWC
+    # The walk is in float32: what is in double precision, or in half, stays that on the plain way.
+    single = {avals[v].dtype for v in (*node.operands, *node.outputs) if v is not None} == {np.dtype(np.float32)}
+    layout = tuple(params["dimension_numbers"]) == _NHWC
+    return single and layout and not grouped and set(params["lhs_dilation"]) == {1}
 
 
 def activity(

@@ -21,7 +21,7 @@ from jaxtyping import Array
 from jaxcam.neurons.active import ActivePass, Entries, Step, entries
 from jaxcam.neurons.backward import LayerPass, all_replacements, bytes_per_unit, layer_pass, starts_alone
 from jaxcam.neurons.chain import Link, activity, chain_below, geometry, is_convolution, pooling
-from jaxcam.program.layers import Place, study
+from jaxcam.program.layers import Anatomy, Place, study
 from jaxcam.program.trace import Static, Value, split
 from jaxcam.program.transform import given
 
@@ -37,12 +37,14 @@ class Engine:
     Args:
         model: any callable `x -> outputs`.
         shape: of one batch (1, h, w, c).
+        dtype: of the images.
         layers: the layers wanted; None for every convolution.
         rule: "guided", "gradient" or "deconv".
         memory: bytes the chunks may take.
 
     Raises:
-        ValueError: no such layer, no layer at all, or an operation the rule says nothing about.
+        ValueError: no such layer, no layer at all, images the model fails on, or an operation the rule says nothing
+            about.
     """
 
     def __init__(
@@ -54,19 +56,21 @@ class Engine:
         *,
         steps: int = 32,
         memory: int = MEMORY,
+        dtype: Any = jnp.float32,
     ) -> None:
         check_rule(rule, steps)
         self.arrays, self.static = split(model)
         # Integrated gradients are plain gradients along a path.
         self.steps = steps if rule == "integrated" else 0
         self.rule, self.memory = "gradient" if rule == "integrated" else rule, memory
-        self.anatomy, _ = study(model, jax.ShapeDtypeStruct(shape, jnp.float32))
+        self.anatomy = _study(model, shape, dtype)
         all_replacements(self.anatomy, self.rule)  # an operation without a rule is told before anything runs
         if layers is None:
             layers = [place.name for place in self.anatomy.places if place.kind == "conv"]
-            if not layers:
-                raise ValueError("the model has no convolution; name the layers: jc.layers(model, x) lists them.")
-        self.layers = tuple(self.anatomy.find(name).name for name in layers)
+        if not layers:
+            raise ValueError("the model has no convolution; name the layers: jc.layers(model, x) lists them.")
+        named = [layers] if isinstance(layers, str) else layers
+        self.layers = tuple(dict.fromkeys(self.anatomy.find(name).name for name in named))
         self.chains = {name: self._chain(name) for name in self.layers}
 
     def _chain(self, name: str) -> list[Link]:
@@ -75,7 +79,10 @@ class Engine:
         suitable = self.rule in {"guided", "gradient"} and not self.steps and jax.default_backend() == "cpu"
         if not suitable or not starts_alone(self.anatomy, place) or not is_convolution(place.node, self.anatomy):
             return []
-        return chain_below(self.anatomy, place)
+        chain = chain_below(self.anatomy, place)
+        # A chain that ends above other layers (a block of a residual network) would leave most of the way, and a forward
+        # pass of its own, to the plain pass: then that one does all of it.
+        return chain if chain and self.anatomy.is_input(chain[-1].source) else []
 
     def image(self, x: Array) -> ImageUnits:
         """Runs the network forward for one image (1, h, w, c)."""
@@ -109,12 +116,12 @@ class ImageUnits:
         anatomy, chain = self.engine.anatomy, self.engine.chains[name]
         parts = []
         for link in chain:
-            fact = self._facts[link.output]
+            fact = self._facts[link.top]
             convolution = geometry(anatomy, link, fact["kernel"])
-            if link.output not in self._entries:
+            if link.top not in self._entries:
                 winners = fact["winners"][0] if "winners" in fact else None
-                self._entries[link.output] = entries(fact["passed"][0], winners, pooling(link))
-            parts.append((link.output, convolution, self._entries[link.output]))
+                self._entries[link.top] = entries(fact["passed"][0], winners, pooling(link))
+            parts.append((link.top, convolution, self._entries[link.top]))
         sizes = []
         for (_, convolution, above), (_, _, below) in zip(parts, [*parts[1:], (None, None, None)], strict=True):
             wanted = np.arange(np.prod(convolution.input_shape)) if below is None else below.wanted
@@ -192,6 +199,17 @@ class LayerUnits:
         return _finish(self.state, bottom, units, self.walk.bottom)
 
 
+def _study(model: Any, shape: tuple[int, ...], dtype: Any) -> Anatomy:
+    """Reads a model; what goes wrong inside it is told in one line."""
+    try:
+        return study(model, jax.ShapeDtypeStruct(shape, dtype))[0]
+    except Exception as error:
+        if not callable(model):
+            raise
+        why = str(error).strip().partition("\n")[0]
+        raise ValueError(f"the model fails on images of shape {shape}, {jnp.dtype(dtype)}: {why}") from error
+
+
 def check_rule(rule: str, steps: int = 1) -> None:
     """Raises for a rule there isn't."""
     if rule not in MAP_RULES:
@@ -260,9 +278,9 @@ def _forward(
         name: layer_pass(anatomy, arrays, x, place, rule, bottom=links[-1].source)
         for name, (place, links) in chains.items()
     }
-    links = list({link.output: link for _, chain in chains.values() for link in chain}.values())
+    links = list({link.top: link for _, chain in chains.values() for link in chain}.values())
     facts = activity(anatomy, given(anatomy, arrays, x), links, all_replacements(anatomy, rule))
-    return passes, {str(link.output): fact for link, fact in zip(links, facts, strict=True)}
+    return passes, {str(link.top): fact for link, fact in zip(links, facts, strict=True)}
 
 
 @jax.jit

@@ -47,8 +47,9 @@ def maps(
         unit that an image does not activate has a black map there.
 
     Raises:
-        ValueError: no such layer, unit or rule; images of another shape or with NaN; an operation the rule says
+        ValueError: no such layer, unit or rule; images the model fails on, or with NaN; an operation the rule says
             nothing about.
+        TypeError: images that are not floating point.
 
     Example:
         >>> net = lambda x: jax.nn.relu(x @ jnp.array([[1.0], [-1.0]])).sum((1, 2))
@@ -60,12 +61,18 @@ def maps(
     as they come, are black here as well.
     """
     check_images(x)
-    engine = Engine(model, (1, *x.shape[1:]), [layer], rule, steps=steps, memory=memory)
+    x = jnp.asarray(x)
+    engine = Engine(model, (1, *x.shape[1:]), [layer], rule, steps=steps, memory=memory, dtype=x.dtype)
     count = engine.anatomy.layer(engine.anatomy.find(layer)).units
     wanted = np.arange(count) if units is None else np.asarray(units)
-    if wanted.ndim != 1 or not np.issubdtype(wanted.dtype, np.integer) or np.any((wanted < 0) | (wanted >= count)):
+    if (
+        wanted.ndim != 1
+        or wanted.size == 0
+        or not np.issubdtype(wanted.dtype, np.integer)
+        or np.any((wanted < 0) | (wanted >= count))
+    ):
         raise ValueError(f"layer '{layer}' has units 0 to {count - 1}; got units={units}")
-    if _is_traced(model, x):
+    if _is_traced(engine, x):
         chunk = LayerUnits(engine, layer, None, None, len(wanted)).chunk  # type: ignore[arg-type]
         rule, steps = engine.rule, engine.steps
         each = [
@@ -113,7 +120,8 @@ def similarity(
         For each layer (n, u). A dead unit has what the measure gives a black map: 0 for cosine.
 
     Raises:
-        ValueError: no such layer, rule, measure or target; images of another shape or with NaN.
+        ValueError: no such layer, rule, measure or target; images the model fails on, or with NaN.
+        TypeError: images that are not floating point.
 
     Example:
         >>> net = lambda x: jax.nn.relu(x @ jnp.array([[1.0, -1.0], [1.0, -1.0]]))
@@ -123,10 +131,10 @@ def similarity(
     From the thesis on class average images, formulas 3-2 to 3-6.
     """
     check_images(x)
-    chosen = measure(metric)
+    x, chosen = jnp.asarray(x), measure(metric)
+    engine = Engine(model, (1, *x.shape[1:]), layers, rule, steps=steps, memory=memory, dtype=x.dtype)
     references = reference(model, x, against, rule, target, steps)
-    engine = Engine(model, (1, *x.shape[1:]), layers, rule, steps=steps, memory=memory)
-    if _is_traced(model, x):
+    if _is_traced(engine, x):
         return _traced_similarity(engine, model, x, references, chosen)
     found: dict[str, list[np.ndarray]] = {name: [] for name in engine.layers}
     for i in range(len(x)):
@@ -210,6 +218,8 @@ def check_images(x: Any) -> None:
     """Raises unless x is a batch of finite images (n, h, w, c)."""
     if getattr(x, "ndim", None) != 4 or 0 in x.shape:
         raise ValueError(f"images are a non-empty array (n, h, w, c); got shape {getattr(x, 'shape', None)}")
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise TypeError(f"images are floating point, usually in [0, 1]; got {x.dtype} (divide bytes by 255)")
     if isinstance(x, jax.core.Tracer):
         return
     finite = np.isfinite(np.asarray(x)).all(axis=(1, 2, 3))
@@ -217,5 +227,7 @@ def check_images(x: Any) -> None:
         raise ValueError(f"image {int(np.argmin(finite))} has NaN or infinite values")
 
 
-def _is_traced(model: Any, x: Any) -> bool:
-    return any(isinstance(leaf, jax.core.Tracer) for leaf in [x, *split(model)[0]])
+def _is_traced(engine: Engine, x: Any) -> bool:
+    """Whether the images, the model's arrays, or what a closure closed over are under an outer transformation."""
+    values = [x, *engine.arrays, *engine.anatomy.program.constants.values()]
+    return any(isinstance(value, jax.core.Tracer) for value in values)

@@ -84,8 +84,8 @@ def sweep(
     names = [str(i) for i in range(len(averages))] if classes is None else [str(name) for name in classes]
     _check(averages, names)
     chosen = measure(metric)
-    references = np.asarray(reference(model, jnp.asarray(averages), against, rule, list(range(len(averages))), steps))
     engine = Engine(model, (1, *averages.shape[1:]), layers, rule, steps=steps, memory=memory)
+    references = np.asarray(reference(model, jnp.asarray(averages), against, rule, list(range(len(averages))), steps))
     options = {"rule": rule, "against": against, "metric": metric, **({"steps": steps} if rule == "integrated" else {})}
     store = Store.create_or_continue(
         out,

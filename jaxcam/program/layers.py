@@ -99,7 +99,8 @@ class Anatomy:
 
     def is_input(self, value: Value) -> bool:
         """Whether a value is the images, or these scaled and shifted: no layer comes before it."""
-        return not any(place.value in self.program.leading_to(value) for place in self.places)
+        upstream = self.program.leading_to(value)
+        return not any(place.value in upstream for place in self.places)
 
     def owner(self, value: Value) -> str:
         """The layer whose value was the last before `value`: what an error message names."""

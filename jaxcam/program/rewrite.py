@@ -82,7 +82,9 @@ def _is_small(node: Node, program: Program) -> bool:
         return False
     spec = params["dimension_numbers"]
     image, kernel = (program.avals[value].shape for value in node.operands)
-    result = program.avals[node.outputs[0]].shape  # type: ignore[index]
+    result = program.avals[node.outputs[0]].shape
+    if 0 in (*image, *kernel, *result):
+        return False
     sides = [
         (image[i], result[o], (kernel[k] - 1) * dilation + 1)
         for i, o, k, dilation in zip(
@@ -106,9 +108,9 @@ def _shifted(image: Array, kernel: Array, params: dict[str, Any]) -> Array:
     ]
     config = [(0, 0, 0), *((low, high, 0) for low, high in padding), (0, 0, 0)]
     padded = jax.lax.pad(image, jnp.zeros((), image.dtype), config)
-    # A tap that only ever meets the padding contributes nothing: on a 1×1 image one of nine remains.
+    # A tap that only ever meets the padding contributes nothing: on a 1×1 image one of nine remains (and at least one).
     taps = [
-        [t for t in range(k) if any(0 <= o * s + t * d - low < size for o in range(out))]
+        [t for t in range(k) if any(0 <= o * s + t * d - low < size for o in range(out))] or [0]
         for size, out, (low, _), k, d, s in zip(sizes, outs, padding, kernel.shape, dilations, strides, strict=False)
     ]
     columns, rows = [], []
