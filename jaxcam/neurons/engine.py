@@ -80,8 +80,8 @@ class Engine:
         if not suitable or not starts_alone(self.anatomy, place) or not is_convolution(place.node, self.anatomy):
             return []
         chain = chain_below(self.anatomy, place)
-        # A chain that ends above other layers (a block of a residual network) would leave most of the way, and a forward
-        # pass of its own, to the plain pass: then that one does all of it.
+        # A chain that ends above other layers (a block of a residual network) would leave most of the way to the plain
+        # pass, and a forward pass of its own: then that one does all of it.
         return chain if chain and self.anatomy.is_input(chain[-1].source) else []
 
     def image(self, x: Array) -> ImageUnits:
