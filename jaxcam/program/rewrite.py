@@ -68,21 +68,20 @@ def rewrites(program: Program, platform: str | None = None) -> dict[Value, tuple
         output = node.outputs[0] if node.outputs else None
         if output is None or any(not isinstance(atom, Value) for atom in node.inputs):
             continue
-        if node.name == "conv_general_dilated" and _is_small(node, program):
+        if node.name == "conv_general_dilated" and _is_small(node, program, program.avals[output].shape):
             found[output] = (node.operands, functools.partial(_shifted, params=node.params))
-        elif node.name == "reduce_window_max" and _is_plain_pool(node, program):
+        elif node.name == "reduce_window_max" and _is_plain_pool(node, program, program.avals[output].shape):
             found[output] = (node.operands, functools.partial(_saved_argmax, node=node))
     return found
 
 
-def _is_small(node: Node, program: Program) -> bool:
+def _is_small(node: Node, program: Program, result: tuple[int, ...]) -> bool:
     """Whether a convolution is better off as a matrix product."""
     params = node.params
     if params["feature_group_count"] != 1 or params["batch_group_count"] != 1 or set(params["lhs_dilation"]) - {1}:
         return False
     spec = params["dimension_numbers"]
     image, kernel = (program.avals[value].shape for value in node.operands)
-    result = program.avals[node.outputs[0]].shape
     if 0 in (*image, *kernel, *result):
         return False
     sides = [
@@ -132,11 +131,11 @@ def _shifted(image: Array, kernel: Array, params: dict[str, Any]) -> Array:
     )
 
 
-def _is_plain_pool(node: Node, program: Program) -> bool:
+def _is_plain_pool(node: Node, program: Program, result: tuple[int, ...]) -> bool:
     params = node.params
     dtype = program.avals[node.operands[0]].dtype
     dilated = set(params["base_dilation"]) | set(params["window_dilation"])
-    return dilated == {1} and jnp.issubdtype(dtype, jnp.floating)
+    return dilated == {1} and jnp.issubdtype(dtype, jnp.floating) and 0 not in result
 
 
 def windows(x: Array, params: dict[str, Any]) -> list[Array]:
