@@ -7,6 +7,7 @@ smaller pictures first and then fewer classes; the page says so, and the store o
 
 import base64
 import io
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import matplotlib
@@ -14,9 +15,10 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 from PIL import Image
 
+from jaxcam.neurons import Sweep
 from jaxcam.viewing.colors import DIVERGING, SEQUENTIAL, SHARE, finite, picture, reduced, signed_picture, to_bytes
 from jaxcam.viewing.figures.style import short_names
-from jaxcam.viewing.runs import Sweep
+from jaxcam.viewing.reading import number
 
 BUDGET = 5_000_000
 CLASSES = 40
@@ -194,4 +196,33 @@ def pictures(sweep: Sweep, layer: str, chosen: Plan) -> dict[str, Any]:
         "units": units[chosen.classes].tolist(),
         "tile": list(strips[0][1]),
         "strips": [uri for uri, _ in strips],
+    }
+
+
+def example(sweep: Sweep, similarity: Mapping[str, Float[np.ndarray, "k _"]]) -> dict[str, Any] | None:
+    """Two units of one layer and class that show what the number means: those farthest apart, past the first layer."""
+    best: tuple[float, dict[str, Any]] | None = None
+    for layer in sweep.layers[1:] or sweep.layers:
+        units, maps = sweep.extremes(layer)
+        half = units.shape[1] // 2
+        for index in range(min(len(units), CLASSES)):
+            low, high = int(units[index, 0]), int(units[index, half])
+            if min(low, high) < 0 or low == high:
+                continue
+            values = similarity[layer][index]
+            distance = abs(float(values[high] - values[low]))
+            if best is None or distance > best[0]:
+                pictures = [(maps[index, half], high), (maps[index, 0], low)]
+                best = distance, {"layer": layer, "class": index, "pictures": pictures, "values": values}
+    if best is None:
+        return None
+    found = best[1]
+    return {
+        "layer": found["layer"],
+        "class": sweep.classes[found["class"]],
+        "average": photograph(sweep.average[found["class"]]),
+        "units": [
+            {"unit": unit, "map": map_picture(map), "value": number(float(found["values"][unit]))}
+            for map, unit in found["pictures"]
+        ],
     }

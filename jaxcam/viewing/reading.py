@@ -218,13 +218,14 @@ def spread(value: Spread, *, seeds: bool = False) -> str:
 
 
 def number(value: float) -> str:
-    """Two decimals with a real minus sign.
+    """Two decimals with a real minus sign, and none before zero.
 
     Example:
-        >>> number(-0.256)
-        '−0.26'
+        >>> number(-0.256), number(-0.001)
+        ('−0.26', '0.00')
     """
-    return f"{value:.2f}".replace("-", "−")
+    text = f"{value:.2f}"
+    return "0.00" if text == "-0.00" else text.replace("-", "−")
 
 
 def _clearly_below(most: Spread, random: Spread) -> bool:

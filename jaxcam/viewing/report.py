@@ -48,7 +48,7 @@ def _page(run_dir: str | os.PathLike[str]) -> dict[str, Any]:
     """Everything the template shows."""
     runs = find(run_dir)
     by = {command: [run for run in runs if run.command == command] for command in KNOWN}
-    first = next(run for command in ("neurons", "train", "averages", "prune") for run in by[command])
+    first = next(run for command in KNOWN for run in by[command])
     model, data = first.part("model"), first.part("data")
     page: dict[str, Any] = {
         "model": str(model.get("name", "a network")),
@@ -88,15 +88,20 @@ def _facts(model: Mapping[str, Any], page: Mapping[str, Any]) -> list[tuple[str,
 
 
 def _described(part: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The entries of a manifest's mapping as words, without those that say nothing."""
+    """The entries of a manifest's mapping as words, without those that say nothing to a reader."""
     return [
-        (str(name).replace("_", " "), _words(value))
-        for name, value in part.items()
-        if value is not None and not isinstance(value, Mapping) and not (isinstance(value, list) and len(value) > 20)
+        (str(name).replace("_", " "), _words(value)) for name, value in part.items() if _says_something(name, value)
     ]
 
 
+def _says_something(name: str, value: object) -> bool:
+    long = isinstance(value, list | tuple) and len(value) > 20
+    return name != "fingerprint" and value is not None and not isinstance(value, Mapping) and not long
+
+
 def _words(value: object) -> str:
+    if isinstance(value, list | tuple) and all(isinstance(item, int) for item in value):
+        return " × ".join(map(str, value))
     if isinstance(value, list | tuple):
         return ", ".join(map(_words, value))
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 import zarr
-from jaxtyping import Bool, Float, Int
+
+from jaxcam.neurons import Sweep, open_sweep
 
 MANIFEST = "manifest.json"
 KNOWN = ("train", "averages", "neurons", "prune")
@@ -54,58 +55,6 @@ class Run:
         if not path.exists():
             raise ValueError(f"{self.path} lacks {name}, which jaxcam {self.command} writes; run it again")
         return path
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One layer of a sweep: its name, its kind, its shape without the batch, how many units it has."""
-
-    name: str
-    kind: str
-    shape: tuple[int, ...]
-    units: int
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """The store of a sweep, opened for reading; arrays are read when asked for."""
-
-    store: zarr.Group
-    layers: list[str]
-    classes: list[str]
-    attrs: Mapping[str, Any]
-
-    @property
-    def average(self) -> Float[np.ndarray, "k h w c"]:
-        """The class averages that were explained, in [0, 1]."""
-        return self._read("average")
-
-    def layer(self, name: str) -> Layer:
-        """What the store says about one layer."""
-        attrs = self.store[name].attrs
-        units = int(self.store[f"{name}/similarity"].shape[1])  # type: ignore[union-attr]
-        return Layer(name, str(attrs.get("kind", "")), tuple(attrs.get("shape", ())), units)  # type: ignore[arg-type]
-
-    def similarity(self, layer: str) -> Float[np.ndarray, "k u"]:
-        """Similarity of each unit for each class."""
-        return self._read(f"{layer}/similarity")
-
-    def dead(self, layer: str) -> Bool[np.ndarray, "k u"]:
-        """Which units each class average does not activate."""
-        return self._read(f"{layer}/dead")
-
-    def activation(self, layer: str) -> Float[np.ndarray, "k u"]:
-        """Spatial mean of each unit's value."""
-        return self._read(f"{layer}/activation")
-
-    def extremes(self, layer: str) -> tuple[Int[np.ndarray, "k r"], Float[np.ndarray, "k r y x c"]]:
-        """The least and the most similar units of each class, and their raw maps."""
-        return self._read(f"{layer}/extreme_unit"), self._read(f"{layer}/extreme_map")
-
-    def _read(self, name: str) -> np.ndarray:
-        if name not in self.store:
-            raise ValueError(f"the sweep {self.store.store_path} lacks the array {name!r}; run jaxcam neurons again")
-        return np.asarray(self.store[name][...])  # type: ignore[index]
 
 
 def find(run_dir: str | os.PathLike[str]) -> list[Run]:
@@ -160,19 +109,20 @@ def _check_one_network(root: Path, runs: list[Run]) -> None:
             )
 
 
-def open_sweep(run: Run) -> Sweep:
+def read_sweep(run: Run) -> Sweep:
     """Opens the sweep of a neurons run.
 
     Raises:
-        ValueError: it is missing, or its attributes are not those of a finished sweep.
+        ValueError: it is missing, or not finished.
     """
-    path = run.file("sweep.zarr")
-    store = zarr.open_group(path, mode="r")
-    attrs = dict(store.attrs)
-    for name in ("layers", "classes"):
-        if not attrs.get(name):
-            raise ValueError(f"{path} has no attribute {name!r}: not a finished sweep; run jaxcam neurons again")
-    return Sweep(store, [str(n) for n in attrs["layers"]], [str(n) for n in attrs["classes"]], attrs)  # type: ignore[union-attr]
+    return open_sweep(run.file("sweep.zarr"))
+
+
+def layer_shapes(sweep: Sweep) -> list[str]:
+    """The shapes of a sweep's layers, without the batch, as words."""
+    store = zarr.open_group(sweep.path, mode="r")
+    shapes = [store[name].attrs.get("shape", ()) for name in sweep.layers]
+    return [" × ".join(map(str, shape)) for shape in shapes]  # type: ignore[arg-type]
 
 
 def read_csv(run: Run, name: str) -> list[dict[str, str]]:

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
+from jaxcam.neurons import MEASURES
 from jaxcam.viewing import atlas, interactive, reading
 from jaxcam.viewing.figures.pictures import KINDS
 from jaxcam.viewing.figures.style import check_classes, short_names
-from jaxcam.viewing.runs import Run, Sweep, open_sweep, read_csv, read_npz
+from jaxcam.viewing.runs import KNOWN, Run, layer_shapes, read_csv, read_npz, read_sweep
 from jaxcam.viewing.tables import curve_table, dead_table, history_table, pruning_table
 
 RULES = {
@@ -104,7 +105,7 @@ def neurons(run: Run, index: int) -> dict[str, Any]:
     Raises:
         ValueError: the sweep is missing or broken.
     """
-    sweep = open_sweep(run)
+    sweep = read_sweep(run)
     metric, kind = str(sweep.attrs.get("metric", "cosine")), str(sweep.attrs.get("average", "simple"))
     larger, nothing = _measure(metric)
     similarity = {name: sweep.similarity(name) for name in sweep.layers}
@@ -113,6 +114,7 @@ def neurons(run: Run, index: int) -> dict[str, Any]:
         check_classes(len(values), sweep.classes, f"the similarities of layer {name!r}")
     tables = {"all": curve_table(similarity), "live": curve_table(similarity, dead)}
     counts = dead_table(dead)
+    shapes = layer_shapes(sweep)
     shape, short = sweep.average.shape, short_names(sweep.layers)
     side = max(sweep.extremes(sweep.layers[0])[1].shape[2:4])
     chosen = atlas.plan(len(sweep.classes), len(sweep.layers), shape[-1], side)
@@ -142,7 +144,7 @@ def neurons(run: Run, index: int) -> dict[str, Any]:
                 "name": name,
                 "short": short[i],
                 "units": counts.units[i],
-                "shape": " × ".join(map(str, sweep.layer(name).shape)),
+                "shape": shapes[i],
                 "dead": counts.share[i],
                 "always": counts.always[i],
                 "mean": float(np.mean(similarity[name])),
@@ -153,7 +155,7 @@ def neurons(run: Run, index: int) -> dict[str, Any]:
             }
             for i, name in enumerate(sweep.layers)
         ],
-        "example": _example(sweep, similarity, larger),
+        "example": atlas.example(sweep, similarity),
         "curves": [
             (
                 part,
@@ -234,6 +236,7 @@ def pruning(run: Run) -> list[dict[str, Any]]:
 def reproduce(run: Run) -> dict[str, Any]:
     """The command line of a run, its seed and its versions."""
     return {
+        "whole": run.command not in KNOWN,
         "command": command_line(run.command, run.manifest.get("arguments")),
         "seed": run.manifest.get("seed"),
         "versions": run.part("versions"),
@@ -273,39 +276,8 @@ def chart(figure: go.Figure | None = None, **variants: go.Figure) -> str:
     return "{" + ",".join(f'"{name}":{drawn.to_json()}' for name, drawn in named.items()) + "}"
 
 
-def _example(sweep: Sweep, similarity: Mapping[str, np.ndarray], larger: bool) -> dict[str, Any] | None:
-    """Two units of one layer and class that show what the number means: those farthest apart, past the first layer."""
-    best: tuple[float, dict[str, Any]] | None = None
-    for layer in sweep.layers[1:] or sweep.layers:
-        units, maps = sweep.extremes(layer)
-        half = units.shape[1] // 2
-        for index in range(min(len(units), atlas.CLASSES)):
-            low, high = int(units[index, 0]), int(units[index, half])
-            if min(low, high) < 0 or low == high:
-                continue
-            values = similarity[layer][index]
-            distance = abs(float(values[high] - values[low]))
-            if best is None or distance > best[0]:
-                pictures = [(maps[index, half], high), (maps[index, 0], low)]
-                best = distance, {"layer": layer, "class": index, "pictures": pictures, "values": values}
-    if best is None:
-        return None
-    found = best[1]
-    return {
-        "layer": found["layer"],
-        "class": sweep.classes[found["class"]],
-        "average": atlas.photograph(sweep.average[found["class"]]),
-        "units": [
-            {"unit": unit, "map": atlas.map_picture(map), "value": reading.number(float(found["values"][unit]))}
-            for map, unit in found["pictures"]
-        ],
-    }
-
-
 def _measure(metric: str) -> tuple[bool, float]:
     """Whether a metric is a similarity, and its value for a dead unit, as the room that defines it says."""
-    from jaxcam.neurons.measures import MEASURES  # here, because figures alone need none of the engine
-
     return (MEASURES[metric].larger_is_similar, MEASURES[metric].dead) if metric in MEASURES else (True, 0.0)
 
 

@@ -101,6 +101,13 @@ def test_the_page_draws_without_a_complaint_and_without_a_request(visit, scheme)
     assert page.trouble == []
 
 
+def test_no_button_sends_a_chart_anywhere(page):
+    see(page, ".curves")
+    titles = page.locator(".modebar-btn").evaluate_all("buttons => buttons.map(button => button.dataset.title)")
+    assert set(titles) <= {"Download plot as a PNG", "Download plot as a png", "Zoom", "Pan", "Reset axes"}
+    assert titles
+
+
 def test_curves_have_one_line_for_each_class_and_one_for_their_mean(page, demo):
     see(page, ".curves")
     lines = page.locator(".curves >> nth=0").locator(".scatterlayer .trace path.js-line")

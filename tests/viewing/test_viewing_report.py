@@ -15,7 +15,7 @@ import zarr
 from PIL import Image
 
 from jaxcam.viewing import atlas, reading, report
-from jaxcam.viewing.runs import Run, find, open_sweep
+from jaxcam.viewing.runs import Run, find, read_sweep
 from jaxcam.viewing.sections import command_line
 from jaxcam.viewing.tables import pruning_table
 
@@ -224,6 +224,14 @@ def test_an_unfinished_run_says_what_to_run_again(make):
     assert not (made.path / "report.html").exists()
 
 
+def test_a_sweep_that_was_cut_off_is_refused(make):
+    maker = make()
+    maker.neurons(maker.made.path)
+    zarr.open_group(maker.made.path / "sweep.zarr", mode="r+")["done"][0, 0] = 0
+    with pytest.raises(ValueError, match="is not finished: 8 of 9 parts; run the same command again"):
+        report(maker.made.path)
+
+
 def test_a_run_that_lost_a_file_is_named(make):
     made = make().demo()
     shutil.rmtree(made.path / "neurons" / "sweep.zarr")
@@ -257,7 +265,7 @@ def test_sweeps_are_opened_without_reading_their_maps(make):
     maker = make(units=(64,) * 4, side=32, channels=3, classes=[str(i) for i in range(10)])
     maker.neurons(maker.made.path)
     tracemalloc.start()
-    sweep = open_sweep(Run(maker.made.path, {"command": "neurons"}))
+    sweep = read_sweep(Run(maker.made.path, {"command": "neurons"}))
     sweep.similarity(sweep.layers[0])
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()

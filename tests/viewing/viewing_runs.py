@@ -82,13 +82,15 @@ class Maker:
         root = zarr.open_group(path / "sweep.zarr", mode="w")
         root.attrs.update(
             {
-                "title": "all units", "jaxcam": "0.1.0", "model": {"name": "alexnet"}, "data": {"name": "digits"},
+                "format": 1, "title": "all units", "jaxcam": "0.1.0",
+                "model": {"name": "alexnet"}, "data": {"name": "digits"},
                 "rule": "guided", "against": "image", "metric": "cosine", "average": "most", "seed": 0,
                 "versions": VERSIONS, "layers": made.layers, "classes": made.classes, **attributes,
             }
         )  # fmt: skip
         put(root, "average", made.average, ("class", "y", "x", "channel"))
         put(root, "confidence", np.eye(k, dtype="f4"), ("class", "output"))
+        put(root, "done", np.ones((k, len(self.units)), dtype="u1"), ("class", "layer"))
         for index, (layer, units) in enumerate(zip(made.layers, self.units, strict=True)):
             similarity = self.random.uniform(-0.3, 0.9, (k, units)).astype("f4")
             dead = self.random.random((k, units)) < min(0.1 + 0.3 * index, 0.8)

@@ -11,7 +11,7 @@
     element.append(...children);
     return element;
   };
-  const fixed = (value, digits = 2) => value.toFixed(digits).replace("-", "−");
+  const fixed = (value, digits = 2) => value.toFixed(digits).replace(/^-(?=0\.?0*$)/, "").replace("-", "−");
   const short = (value) => fixed(value).replace(/^(−?)0/, "$1");
   const near = (element, act) => {
     const observer = new IntersectionObserver((seen) => seen.some((e) => e.isIntersecting) && act(), { rootMargin: "600px" });
@@ -57,9 +57,10 @@
       const sheet = { ...layout, autosize: true, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
         margin: { ...layout.margin, ...(narrow ? { l: 44, r: 4 } : {}) },
         font: { family: getComputedStyle(document.body).fontFamily, size: narrow ? 11 : 12.5, color: ink },
-        hoverlabel: { bgcolor: css("raised"), bordercolor: css("line"), font: { color: ink }, align: "left" },
+        modebar: { bgcolor: "rgba(0,0,0,0)", color: muted, activecolor: ink },
+        hoverlabel: { bgcolor: css("raised"), bordercolor: css("line"), font: { family: getComputedStyle(document.body).fontFamily, color: ink }, align: "left" },
         dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom", xaxis: axis(layout.xaxis), yaxis: axis(layout.yaxis) };
-      const settings = { responsive: true, displaylogo: false, displayModeBar: narrow ? false : "hover", modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d"] };
+      const settings = { responsive: true, displaylogo: false, displayModeBar: narrow ? false : "hover", modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]] };
       this.drawn = true;
       Plotly.react(this.element, painted, sheet, settings);
     }
@@ -240,9 +241,12 @@
       const unit = this.order[this.x], value = sweep.value(layer, unit, this.y), name = sweep.pack.classes[this.y];
       this.paint();
       const box = this.canvas, pen = box.getContext("2d"), w = box.width / layer.units, h = box.height / sweep.pack.classes.length;
-      pen.strokeStyle = css("ink");
-      pen.lineWidth = 2 * devicePixelRatio;
-      pen.strokeRect(this.x * w - pen.lineWidth / 2, this.y * h, Math.max(w, 3) + pen.lineWidth, h);
+      // A dark line within a light one: seen on every color.
+      for (const [color, width] of [["paper", 5], ["ink", 2]]) {
+        pen.strokeStyle = css(color);
+        pen.lineWidth = width * devicePixelRatio;
+        pen.strokeRect(this.x * w - 2, this.y * h, Math.max(w, 3) + 4, h);
+      }
       const about = value === null ? `dead for ${name}` : `${fixed(value, 3)} for ${name}`;
       this.element.querySelector("[data-readout]").textContent = `${layer.short}, unit ${unit}: ${about}; mean over classes ${fixed(sweep.mean(layer, unit), 3)}`;
     }
@@ -260,7 +264,7 @@
       rows.sort((a, b) => sign * ((a[this.sort] ?? -Infinity) - (b[this.sort] ?? -Infinity)) || a.unit - b.unit);
       const text = (value) => (value === null ? "dead" : fixed(value, 3));
       this.table.querySelector("tbody").replaceChildren(...rows.map((row) => make("tr", {},
-        ...[row.unit, text(row.value), fixed(row.mean, 3), row.best === null ? "–" : `${row.of} ${text(row.best)}`, row.activation.toPrecision(3), `${row.dead} of ${k}`].map((cell, i) => make(i ? "td" : "th", { textContent: cell })))));
+        ...[row.unit, text(row.value), fixed(row.mean, 3), row.best === null ? "–" : `${row.of} (${text(row.best)})`, row.activation.toPrecision(3), `${row.dead} of ${k}`].map((cell, i) => make(i ? "td" : "th", { textContent: cell })))));
       this.table.querySelectorAll("[data-sort]").forEach((button) => {
         const head = button.closest("th");
         if (button.dataset.sort === this.sort) head.setAttribute("aria-sort", this.descending ? "descending" : "ascending");
