@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from jaxcam.cli import options
-from jaxcam.cli.console import table
+from jaxcam.cli.console import bars, table
 from jaxcam.cli.group import Command
 from jaxcam.cli.run_directory import RunDirectory
 
@@ -61,7 +61,7 @@ def averages(ctx: click.Context, out: Path, overwrite: bool, quiet: bool, **give
     network = open_network(
         given["model"], weights=given["weights"], image_size=given["image_size"], normalize=given["normalize"]
     )
-    dataset, described = open_data(network, given["split"], given, progress=not quiet)
+    dataset, described = open_data(network, given["split"], given, progress=bars(quiet))
     network = select_outputs(network, dataset, given["outputs"])
     with run:
         images, confidence = compute(
@@ -71,7 +71,7 @@ def averages(ctx: click.Context, out: Path, overwrite: bool, quiet: bool, **give
             k=given["images"],
             threshold=given["threshold"],
             steps=given["steps"],
-            progress=not quiet,
+            progress=bars(quiet),
         )
         write_npz(out / "averages.npz", images)
         write_npz(out / "confidence.npz", confidence)

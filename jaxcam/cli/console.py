@@ -1,11 +1,17 @@
 """What commands say: results on standard output, notes on standard error."""
 
 import re
+import sys
 from collections.abc import Sequence
 
 import click
 
 NUMBER = re.compile(r"[-−\d.,%± ]*")
+
+
+def bars(quiet: bool) -> bool:
+    """Whether to draw progress bars: for a person at a terminal; in a log they are blank lines."""
+    return not quiet and sys.stderr.isatty()
 
 
 def note(text: str, *, quiet: bool = False) -> None:

@@ -23,6 +23,12 @@ STEPS: dict[str, tuple[click.Command, str]] = {
     "prune": (prune, "pruning, to see whether the measure means anything"),
 }
 
+SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
+    "full": {"train": {"epochs": 20}, "averages": {}, "neurons": {}, "prune": {}},
+    "quick": {"train": {"epochs": 4}, "averages": {}, "neurons": {}, "prune": {"seeds": 2}},
+}
+"""The options of each step that are not its defaults."""
+
 
 @click.command(
     cls=Command,
@@ -48,20 +54,21 @@ def demo(ctx: click.Context, out: Path, quick: bool, overwrite: bool, quiet: boo
     the same command goes on where it was.
     """
     run = RunDirectory("demo", out, ctx.params, overwrite=overwrite)
-    given: dict[str, dict[str, Any]] = {
-        "train": {"data": "digits", "model": "alexnet", "epochs": 3 if quick else 20},
+    inputs: dict[str, dict[str, Any]] = {
+        "train": {},
         "averages": {"model": str(out / "train")},
         "neurons": {"averages": out / "averages"},
-        "prune": {"neurons": out / "neurons", "seeds": 2 if quick else 5},
+        "prune": {"neurons": out / "neurons"},
     }
     with run:
         for number, (name, (command, words)) in enumerate(STEPS.items(), 1):
-            done = finished(out / name, name, given[name])
+            given = inputs[name] | SETTINGS["quick" if quick else "full"][name]
+            done = finished(out / name, name, given)
             note(f"{number} of {len(STEPS)}: {words}{' (done before)' if done else ''}", quiet=quiet)
             if not done:
-                # An unfinished step of another demo would be refused; this directory is this demo's alone.
+                # What it says for itself is said again in the end.
                 with contextlib.redirect_stdout(io.StringIO()):
-                    ctx.invoke(command, out=out / name, quiet=quiet, **given[name])
+                    ctx.invoke(command, out=out / name, quiet=quiet, **given)
         from jaxcam.cli.findings import findings, whole
         from jaxcam.viewing.report import report
 

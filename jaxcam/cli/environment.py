@@ -36,11 +36,16 @@ def keep_compilations() -> None:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError:
         return  # A cache saves time and nothing else: where it cannot be, all works without.
-    import jax
-
-    jax.config.update("jax_compilation_cache_dir", str(directory))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", FASTEST)
-    jax.config.update("jax_compilation_cache_max_size", LARGEST)
+    settings = {
+        "jax_compilation_cache_dir": str(directory),
+        "jax_persistent_cache_min_compile_time_secs": FASTEST,
+        "jax_compilation_cache_max_size": LARGEST,
+    }
+    if "jax" in sys.modules:
+        for name, value in settings.items():
+            sys.modules["jax"].config.update(name, value)
+    else:  # Commands that do without JAX, or refuse their arguments, need not wait for it.
+        os.environ.update({name.upper(): str(value) for name, value in settings.items()})
 
 
 def user_cache() -> Path:

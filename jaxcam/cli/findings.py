@@ -10,6 +10,7 @@ from jaxcam.cli.run_directory import MANIFEST
 from jaxcam.neurons import open_sweep
 from jaxcam.neurons.pruning_table import read_pruning
 from jaxcam.viewing import reading
+from jaxcam.viewing.figures.style import short_names
 from jaxcam.viewing.tables import curve_table, dead_table, pruning_table
 
 
@@ -26,19 +27,22 @@ def findings(demo: Path) -> list[str]:
     sweep = open_sweep(demo / "neurons" / "sweep.zarr")
     similarity = {layer: sweep.similarity(layer) for layer in sweep.layers}
     dead = {layer: sweep.dead(layer) for layer in sweep.layers}
-    own = {kind: float(np.mean(values)) for kind, values in results["averages"]["own_confidence"].items()}
+    own = {kind: np.array(values) for kind, values in results["averages"]["own_confidence"].items()}
+    unsure = sweep.classes[int(own["least"].argmin())]
     network = f"AlexNet names {results['train']['test_accuracy']:.1%} of the digits it was not trained on correctly."
     averages = (
-        f"It is {own['simple']:.2f} sure of the mean image of a class, {own['most']:.2f} of the mean of the images it "
-        f"is surest of, {own['least']:.2f} of those it is least sure of."
+        f"It is at least {own['simple'].min():.3f} sure of the mean image of a class, {own['most'].min():.3f} of the mean "
+        f"of the images it is surest of, {own['least'].min():.3f} of those it is least sure of (“{unsure}”)."
     )
-    entries = pruning_table(read_pruning(demo / "prune" / "pruning.csv"))
+    layers = short_names(sweep.layers)
+    pruned = pruning_table(read_pruning(demo / "prune" / "pruning.csv"))
+    said = reading.pruning([entry._replace(layer=name) for entry, name in zip(pruned, layers, strict=True)])
     return [
         network + " " + reading.per_class(results["train"]["per_class_accuracy"]),
         averages,
-        reading.curves(curve_table(similarity).mean, sweep.layers, sweep.classes),
-        reading.dead(dead_table(dead), len(sweep.classes)),
-        " ".join(reading.pruning(entries)),
+        reading.curves(curve_table(similarity).mean, layers, sweep.classes),
+        reading.dead(dead_table(dead)._replace(layers=layers), len(sweep.classes)),
+        f"{said[0]} {said[-1]}",
     ]
 
 

@@ -235,6 +235,7 @@ def new_network(spec: str, data: Dataset, *, convolutions: int | None, normalize
 
     Raises:
         ValueError: as `open_network`.
+        TypeError: it is a network, but not one that can be trained here.
     """
     if spec in models.names():
         h, w, channels = data.images.shape[1:]
@@ -251,7 +252,10 @@ def new_network(spec: str, data: Dataset, *, convolutions: int | None, normalize
         )
         return named(model, {})
     refuse(spec, convolutions=convolutions)
-    return open_network(spec, normalize=normalize)
+    network = open_network(spec, normalize=normalize)
+    if not isinstance(network.model, nnx.Module):
+        raise TypeError(f"training takes a Flax NNX module, {spec} is {type(network.model).__name__}")
+    return network
 
 
 def named(model: Any, origin: Mapping[str, Any]) -> Network:

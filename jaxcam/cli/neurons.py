@@ -7,7 +7,7 @@ import click
 
 from jaxcam.cli import options
 from jaxcam.cli.averages import KINDS
-from jaxcam.cli.console import note
+from jaxcam.cli.console import bars, note
 from jaxcam.cli.group import Command
 from jaxcam.cli.run_directory import RunDirectory
 
@@ -74,14 +74,14 @@ from jaxcam.cli.run_directory import RunDirectory
 def neurons(ctx: click.Context, out: Path, overwrite: bool, quiet: bool, **given: Any) -> dict[str, Any]:
     """Follow every unit back to the image, for every class, and measure how similar its map is to the class average.
 
-    Writes sweep.zarr (readable with xarray), similarity.csv and pictures to --out. Stopped at any moment, even killed,
+    Writes sweep.zarr (readable with xarray), similarity.csv and pictures (extreme units: of the first class) to --out. Stopped at any moment, even killed,
     the same command goes on and ends with bitwise the same store.
     """
     run = RunDirectory("neurons", out, ctx.params, overwrite=overwrite)
     from jaxcam.cli.units import asked, draw, results_of, summary, write_similarity
     from jaxcam.neurons import sweep
 
-    network, average, classes, described = asked(given, progress=not quiet)
+    network, average, classes, described = asked(given, progress=bars(quiet))
     with run:
         if run.goes_on:
             note(f"going on with the unfinished sweep in {out}", quiet=quiet)
@@ -90,7 +90,7 @@ def neurons(ctx: click.Context, out: Path, overwrite: bool, quiet: bool, **given
             average,
             out / "sweep.zarr",
             classes=classes,
-            layers=given["layer"] or None,
+            layers=list(dict.fromkeys(given["layer"])) or None,
             rule=given["rule"],
             against=given["against"],
             metric=given["metric"],
@@ -102,7 +102,7 @@ def neurons(ctx: click.Context, out: Path, overwrite: bool, quiet: bool, **given
                 "average": given["average"],
             },
             memory=given["memory"] << 20,
-            progress=not quiet,
+            progress=bars(quiet),
         )
         write_similarity(out / "similarity.csv", found)
         draw(found, out)

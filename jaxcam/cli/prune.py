@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from jaxcam.cli import options
-from jaxcam.cli.console import table
+from jaxcam.cli.console import bars, table
 from jaxcam.cli.group import Command
 from jaxcam.cli.run_directory import RunDirectory
 
@@ -47,7 +47,7 @@ from jaxcam.cli.run_directory import RunDirectory
 def prune(ctx: click.Context, out: Path, overwrite: bool, quiet: bool, **given: Any) -> dict[str, Any]:
     """Silence the most similar units of a layer, the least similar, and random ones, and measure the accuracy.
 
-    One layer at a time, without any training. Because dead units are the least similar by definition, everything is done
+    One layer at a time, without any training. Dead units are the least similar by definition, so everything is done
     among live units as well. Writes pruning.csv and pruning.png to --out.
     """
     run = RunDirectory("prune", out, ctx.params, overwrite=overwrite)
@@ -63,7 +63,7 @@ def prune(ctx: click.Context, out: Path, overwrite: bool, quiet: bool, **given: 
     sweep = open_sweep(given["neurons"] / "sweep.zarr")
     network = open_again(manifest, given["neurons"], given["model"])
     network = dataclasses.replace(network, trained=manifest["data"]["source"], image_size=manifest["data"]["image"][0])
-    dataset, described = open_data(network, given["split"], given, progress=not quiet)
+    dataset, described = open_data(network, given["split"], given, progress=bars(quiet))
     if list(dataset.names) != sweep.classes:
         raise ValueError(
             f"{dataset.name} has other classes than {given['neurons']}, which has {', '.join(sweep.classes)}"
@@ -77,10 +77,10 @@ def prune(ctx: click.Context, out: Path, overwrite: bool, quiet: bool, **given: 
             {layer: sweep.dead(layer) for layer in sweep.layers},
             fraction=given["fraction"],
             seeds=given["seeds"],
-            layers=given["layer"] or None,
+            layers=list(dict.fromkeys(given["layer"])) or None,
             metric=str(sweep.attrs["metric"]),
             batch=given["batch"],
-            progress=not quiet,
+            progress=bars(quiet),
         )
         write_pruning(out / "pruning.csv", rows)
         figures.save(figures.pruning(rows), out / "pruning.png")
@@ -96,7 +96,7 @@ def prune(ctx: click.Context, out: Path, overwrite: bool, quiet: bool, **given: 
                 for summary in summaries
             ],
         }
-        run.finish(model=network.describe(), data=described, seed=0, results=results)
+        run.finish(model=network.describe(), data=described, results=results)
     click.echo(
         f"accuracy {summaries[0].none:.3f}; without {given['fraction']:.0%} of one layer's units, and without as many "
         "of its live units:\n"

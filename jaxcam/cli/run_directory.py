@@ -11,7 +11,6 @@ A command that fails leaves nothing behind, except what it can go on from.
 
 import contextlib
 import datetime
-import errno
 import importlib.metadata
 import json
 import os
@@ -180,7 +179,7 @@ class RunDirectory:
         finally:
             self._release()
         if is_full(error):
-            raise DiskFull(errno.ENOSPC, f"the disk is full; {kept}") from error
+            raise DiskFull(f"the disk is full; {kept}") from error
         if isinstance(error, KeyboardInterrupt) and not str(error):
             raise KeyboardInterrupt(f"stopped; {kept}") from error
 

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from jaxcam.cli import options
-from jaxcam.cli.console import note
+from jaxcam.cli.console import bars, note
 from jaxcam.cli.group import Command
 from jaxcam.cli.run_directory import RunDirectory
 
@@ -83,7 +83,7 @@ def train(ctx: click.Context, out: Path, overwrite: bool, quiet: bool, **given: 
             image_size=given["image_size"],
             skip_broken=given["skip_broken"],
             limit=given["limit"],
-            progress=not quiet,
+            progress=bars(quiet),
         )
         for split in ("train", "test")
     }
@@ -100,7 +100,7 @@ def train(ctx: click.Context, out: Path, overwrite: bool, quiet: bool, **given: 
         names = ("epochs", "batch", "learning_rate", "weight_decay", "seed", "keep_every")
         settings: dict[str, Any] = {name: given[name] for name in names}
         history = training.train(
-            network.model, images["train"], images["test"], out=out, progress=not quiet, **settings
+            network.model, images["train"], images["test"], out=out, progress=bars(quiet), **settings
         )
         tested = training.evaluate(network.model, images["test"])
         figures.save(figures.history([epoch._asdict() for epoch in history]), out / "history.png")

@@ -1,0 +1,93 @@
+"""How the tests of the command line run a command and read what it said."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from click.testing import CliRunner
+
+from jaxcam.cli.main import cli
+
+ROOT = Path(__file__).parents[2]
+
+TINY = """
+import jax
+from flax import nnx
+
+
+class Tiny(nnx.Module):
+    def __init__(self, rngs):
+        self.conv0 = nnx.Conv(1, 6, (3, 3), rngs=rngs)
+        self.conv1 = nnx.Conv(6, 8, (3, 3), strides=2, rngs=rngs)
+        self.head = nnx.Linear(8, 10, rngs=rngs)
+
+    def __call__(self, x):
+        x = jax.nn.relu(self.conv1(jax.nn.relu(self.conv0(x))))
+        return self.head(x.mean((1, 2)))
+
+
+def make():
+    return Tiny(nnx.Rngs(0))
+
+
+def needs(x):
+    return x
+
+
+def fails():
+    raise RuntimeError("no GPU today")
+
+
+def gives_text():
+    return "a network"
+
+
+def for_colors():
+    return lambda x: x.mean((1, 2)) @ jax.numpy.ones((3, 2))
+"""
+
+
+class Said(NamedTuple):
+    """What a command said, and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+
+def run_here(*words):
+    result = CliRunner().invoke(cli, [str(word) for word in words])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return Said(result.exit_code, result.stdout, result.stderr)
+
+
+def refused(said, code=1):
+    """The one line in which a command refused what it was given."""
+    assert said.code == code, said
+    lines = said.err.strip().splitlines()
+    assert len(lines) == 1, said.err
+    assert lines[0].startswith("jaxcam: ")
+    assert said.out == ""
+    return lines[0].removeprefix("jaxcam: ")
+
+
+def ended(process, timeout=120):
+    out, err = process.communicate(timeout=timeout)
+    return Said(process.returncode, out, err)
+
+
+TRAIN = (
+    "train",
+    "--model",
+    "tinynet:make",
+    "--image-size",
+    8,
+    "--limit",
+    200,
+    "--batch",
+    100,
+    "--epochs",
+    3,
+    "--learning-rate",
+    0.01,
+)

@@ -1,0 +1,226 @@
+"""Every command, one after another, on a network of a user's own: what each leaves, and what the next one reads."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray
+from cli_helpers import TRAIN, run_here
+
+from jaxcam import models
+from jaxcam.neurons import open_sweep
+
+
+def manifest(run):
+    return json.loads((run / "manifest.json").read_text())
+
+
+@pytest.mark.parametrize("command", ["train", "averages", "neurons", "prune"])
+def test_every_run_has_a_manifest_that_says_what_was_done_with_what(runs, workplace, command):
+    found = manifest(workplace / "runs" / command)
+    assert found["command"] == command
+    assert found["arguments"]["out"] == f"runs/{command}"
+    assert set(found["versions"]) == {"jaxcam", "jax", "flax", "numpy", "python"}
+    assert found["model"]["name"] == "tinynet:make"
+    assert found["model"]["parameters"] == 6 * 10 + 8 * 55 + 90
+    assert found["data"]["name"] == "digits"
+    assert len(found["data"]["fingerprint"]) == 64
+    assert found["seconds"] > 0
+
+
+@pytest.mark.parametrize("command", ["train", "averages", "neurons", "prune"])
+def test_a_run_holds_its_files_and_no_others(runs, workplace, command):
+    run = workplace / "runs" / command
+    listed = manifest(run)["files"]
+    assert {path.name for path in run.iterdir()} == {*listed, "manifest.json"}
+    expected = {
+        "train": ["model.safetensors", "history.csv", "history.png"],
+        "averages": ["averages.npz", "confidence.npz", "averages.png", "confidence.png"],
+        "neurons": ["sweep.zarr", "similarity.csv", "similarity.png", "dead_units.png", "extremes"],
+        "prune": ["pruning.csv", "pruning.png"],
+    }
+    assert listed == expected[command]
+
+
+def test_training_reports_the_accuracy_of_each_class(runs, workplace):
+    results = manifest(workplace / "runs/train")["results"]
+    assert results["epoch"] == 3
+    assert list(results["per_class_accuracy"]) == results["classes"] == list("0123456789")
+    counts = np.full(10, 20)  # --limit takes as many of each class
+    mean = np.average(list(results["per_class_accuracy"].values()), weights=counts)
+    assert mean == pytest.approx(results["test_accuracy"])
+    assert f"{results['test_accuracy']:.1%} of 200 test images" in runs["train"].out
+
+
+def test_averages_of_all_kinds_come_with_their_confidences(runs, workplace):
+    with (
+        np.load(workplace / "runs/averages/averages.npz") as images,
+        np.load(workplace / "runs/averages/confidence.npz") as confidence,
+    ):
+        assert images.files == confidence.files == ["simple", "most", "least", "ascent"]
+        assert {images[kind].shape for kind in images.files} == {(10, 8, 8, 1)}
+        for kind in confidence.files:
+            np.testing.assert_allclose(confidence[kind].sum(1), 1, rtol=1e-5)
+        assert np.diag(confidence["most"]).mean() > np.diag(confidence["least"]).mean()
+        own = manifest(workplace / "runs/averages")["results"]["own_confidence"]
+        np.testing.assert_allclose(own["ascent"], np.diag(confidence["ascent"]))
+
+
+def test_the_sweep_is_about_the_averages_of_the_run_it_was_given(runs, workplace):
+    sweep = open_sweep(workplace / "runs/neurons/sweep.zarr")
+    with np.load(workplace / "runs/averages/averages.npz") as images:
+        np.testing.assert_array_equal(sweep.average, images["most"])
+    assert sweep.layers == ["conv0", "conv1"]
+    assert sweep.attrs["average"] == "most"
+    assert sweep.attrs["model"]["name"] == "tinynet:make"
+    assert sweep.attrs["data"]["name"] == "digits"
+    layer = xarray.open_zarr(workplace / "runs/neurons/sweep.zarr", group="conv1")
+    assert layer.similarity.sizes == {"class": 10, "unit": 8}
+
+
+def test_the_table_of_similarities_is_the_store_line_by_line(runs, workplace):
+    sweep = open_sweep(workplace / "runs/neurons/sweep.zarr")
+    with open(workplace / "runs/neurons/similarity.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 10 * (6 + 8)
+    row = next(row for row in rows if (row["class"], row["layer"], row["unit"]) == ("7", "conv1", "5"))
+    assert np.float32(row["similarity"]) == sweep.similarity("conv1")[7, 5]
+    assert np.float32(row["activation"]) == sweep.activation("conv1")[7, 5]
+    assert bool(int(row["dead"])) == sweep.dead("conv1")[7, 5]
+
+
+def test_pruning_prints_a_line_for_each_layer(runs, workplace):
+    lines = runs["prune"].out.splitlines()
+    accuracy = manifest(workplace / "runs/prune")["results"]["accuracy"]
+    assert lines[0].startswith(f"accuracy {accuracy:.3f}")
+    assert [line.split()[0] for line in lines if line.startswith("conv")] == ["conv0", "conv1"]
+
+
+def test_the_pruned_network_is_the_one_that_was_trained(runs, workplace):
+    assert manifest(workplace / "runs/prune")["results"]["accuracy"] == pytest.approx(
+        manifest(workplace / "runs/train")["results"]["test_accuracy"]
+    )
+
+
+def test_the_report_is_one_page_about_all_four_runs(runs, workplace):
+    page = (workplace / "runs/report.html").read_text()
+    assert "tinynet:make" in page
+    assert all(f"jaxcam {command} " in page for command in ("train", "averages", "neurons", "prune"))
+    assert runs["report"].out.strip() == "runs/report.html"
+
+
+def test_neurons_computes_averages_of_its_own_where_no_run_is_given(runs, jaxcam, workplace, tmp_path):
+    said = jaxcam("neurons", "--model", "runs/train", "-k", 5, "--layer", "conv1", "--out", tmp_path / "own")
+    assert said.code == 0, said
+    own, given = (open_sweep(run / "sweep.zarr") for run in (tmp_path / "own", workplace / "runs/neurons"))
+    assert own.layers == ["conv1"]
+    np.testing.assert_array_equal(own.similarity("conv1"), given.similarity("conv1"))
+
+
+def test_a_finished_training_can_be_trained_further(runs, jaxcam, tmp_path):
+    words = [word if word != "tinynet:make" else "runs/train" for word in TRAIN]
+    said = jaxcam(*words, "--out", tmp_path / "further")
+    assert said.code == 0, said
+    first, further = (manifest(run)["results"]["train_loss"] for run in (Path("runs/train"), tmp_path / "further"))
+    assert further < first
+
+
+def test_the_first_convolutions_alone_can_be_trained(jaxcam, tmp_path):
+    words = ("--image-size", 8, "--limit", 20, "--epochs", 1, "--convolutions", 1, "--quiet")
+    said = jaxcam("train", *words, "--keep-every", 1, "--out", tmp_path / "cut")
+    assert said.code == 0, said
+    assert said.err == ""
+    assert models.load(tmp_path / "cut/model.safetensors").config.convolutions == 1
+    assert (tmp_path / "cut/epochs/epoch_001.safetensors").is_file()
+    # The network, the data and their limit are all known from the run.
+    assert jaxcam("averages", "--model", tmp_path / "cut", "--kind", "simple", "--out", tmp_path / "averages").code == 0
+    assert manifest(tmp_path / "averages")["data"]["count"] == 20
+
+
+def test_layers_lists_names_kinds_shapes_units_and_parameters(jaxcam):
+    said = jaxcam("layers", "vgg11", "--image-size", 32, "--classes", 10)
+    assert said.code == 0
+    assert "9,488,266 parameters" in said.out
+    rows = [line.split() for line in said.out.splitlines()]
+    assert ["features.conv7", "conv", "2", "×", "2", "×", "512", "512", "2,359,808"] in rows
+
+
+def test_layers_without_a_model_lists_the_networks(jaxcam):
+    said = jaxcam("layers")
+    assert all(name in said.out for name in models.names())
+
+
+def test_layers_of_a_network_of_your_own_are_listed_too(jaxcam):
+    said = jaxcam("layers", "tinynet:make", "--image-size", 8, "--channels", 1)
+    assert [line.split()[:2] for line in said.out.splitlines()[1:3]] == [["conv0", "conv"], ["conv1", "conv"]]
+
+
+def test_a_network_of_more_classes_than_the_data_is_asked_about_those_of_the_data(jaxcam, photos, tmp_path):
+    network = models.load("vgg11", classes=4, image_size=8, convolutions=1)
+    path = models.save(network, tmp_path / "four.safetensors", names=["bird", "dog", "fish", "cat"])
+    words = ("averages", "--model", path, "--data", photos, "--kind", "simple", "--out", tmp_path / "run")
+    assert jaxcam(*words).code == 0
+    found = manifest(tmp_path / "run")
+    assert found["model"]["outputs"] == [3, 1]
+    with np.load(tmp_path / "run/averages.npz") as images, np.load(tmp_path / "run/confidence.npz") as confidence:
+        logits = np.asarray(network(images["simple"]))[:, [3, 1]]
+        np.testing.assert_allclose(
+            confidence["simple"], np.exp(logits) / np.exp(logits).sum(1, keepdims=True), rtol=1e-4
+        )
+    assert jaxcam("neurons", "--averages", tmp_path / "run", "--average", "simple", "--out", tmp_path / "n").code == 0
+    assert open_sweep(tmp_path / "n/sweep.zarr").layers == ["features.conv0"]
+
+
+def test_folders_named_by_wordnet_are_the_outputs_of_an_imagenet_network(jaxcam, photos, tmp_path):
+    place = tmp_path / "imagenet"
+    place.mkdir()
+    (place / "n02123394_persian_cat").symlink_to(photos / "cat")
+    (place / "n02099601").symlink_to(photos / "dog")
+    network = models.load("alexnet", image_size=8, convolutions=1)
+    weights = models.save(network, tmp_path / "weights.safetensors", layout="torchvision")
+    # A file of torchvision's says nothing about itself.
+    from safetensors.numpy import load_file, save_file
+
+    save_file(load_file(weights), weights)
+    words = ("averages", "--model", "alexnet", "--weights", weights, "--image-size", 8, "--data", place)
+    said = jaxcam(*words, "--kind", "simple", "--out", tmp_path / "run")
+    assert said.code == 0, said
+    found = manifest(tmp_path / "run")["model"]
+    assert found["outputs"] == [207, 283]
+    assert found["normalize"] == "imagenet"
+    assert found["convolutions"] == 1
+
+
+def test_the_outputs_of_a_network_can_be_named_one_by_one(jaxcam, photos, tmp_path):
+    path = models.save(models.load("vgg11", classes=4, image_size=8, convolutions=1), tmp_path / "w.safetensors")
+    words = ("averages", "--model", path, "--data", photos, "--kind", "simple", "--out", tmp_path / "run")
+    assert jaxcam(*words, "--outputs", "2,0").code == 0
+    assert manifest(tmp_path / "run")["model"]["outputs"] == [2, 0]
+
+
+def test_quiet_commands_say_their_results_only(runs, jaxcam, tmp_path):
+    said = jaxcam("averages", "--model", "runs/train", "--kind", "simple", "--quiet", "--out", tmp_path / "run")
+    assert said.err == ""
+    assert said.out.startswith("average")
+
+
+def test_the_examples_of_every_help_begin_with_the_command():
+    for command in ("demo", "train", "layers", "averages", "neurons", "prune", "report"):
+        said = run_here(command, "--help")
+        assert said.code == 0
+        assert f"\n    jaxcam {command}" in said.out.split("Examples:")[1]
+
+
+def test_the_help_is_a_map_of_the_tool():
+    said = run_here("--help")
+    headings = ["Start here:", "A network:", "What its units learned:", "For reading:", "Exit codes:"]
+    places = [said.out.index(heading) for heading in headings]
+    assert places == sorted(places)
+
+
+def test_the_version_is_the_package_s():
+    from jaxcam.version import __version__
+
+    assert run_here("--version").out == f"jaxcam {__version__}\n"

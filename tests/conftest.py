@@ -1,0 +1,13 @@
+"""What all tests share: those that take a minute or more run where JAXCAM_SLOW=1 says so, as .ci/run does."""
+
+import os
+
+import pytest
+
+
+def pytest_collection_modifyitems(items):
+    if os.environ.get("JAXCAM_SLOW") == "1":
+        return
+    for item in items:
+        if "slow" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="takes a minute or more; JAXCAM_SLOW=1 runs it"))
