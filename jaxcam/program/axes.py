@@ -29,7 +29,9 @@ def follow_axes(program: Program, x: Value, live: set[Value]) -> dict[Value, Axe
             continue
         for output in node.outputs:
             if output is not None:
-                known[output] = _after(node, program, operands, known, live, output)
+                found = _after(node, program, operands, known, live, output)
+                # Under vmap JAX gives some axes as numpy numbers.
+                known[output] = Axes(*(None if axis is None else int(axis) for axis in found))
     return known
 
 
@@ -61,6 +63,8 @@ def _after(
             return _through_reshape(axes, shape, new_shape)
         case "concatenate":
             return axes
+        case "stack":
+            return moved({old: old + (old >= params["axis"]) for old in range(len(shape))})
     if "axes" in params and node.name.startswith("reduce"):
         left = [axis for axis in range(len(shape)) if axis not in params["axes"]]
         return moved({old: new for new, old in enumerate(left)})
