@@ -31,8 +31,8 @@ def findings(demo: Path) -> list[str]:
     unsure = sweep.classes[int(own["least"].argmin())]
     network = f"AlexNet names {results['train']['test_accuracy']:.1%} of the digits it was not trained on correctly."
     averages = (
-        f"It is at least {own['simple'].min():.3f} sure of the mean image of a class, {own['most'].min():.3f} of the mean "
-        f"of the images it is surest of, {own['least'].min():.3f} of those it is least sure of (“{unsure}”)."
+        f"It is at least {own['simple'].min():.3f} sure of the mean image of a class, {own['most'].min():.3f} of the "
+        f"mean of the images it is surest of, {own['least'].min():.3f} of those it is least sure of (“{unsure}”)."
     )
     layers = short_names(sweep.layers)
     pruned = pruning_table(read_pruning(demo / "prune" / "pruning.csv"))

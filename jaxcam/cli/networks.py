@@ -254,7 +254,7 @@ def new_network(spec: str, data: Dataset, *, convolutions: int | None, normalize
     refuse(spec, convolutions=convolutions)
     network = open_network(spec, normalize=normalize)
     if not isinstance(network.model, nnx.Module):
-        raise TypeError(f"training takes a Flax NNX module, {spec} is {type(network.model).__name__}")
+        raise TypeError(f"training takes a Flax NNX module, {spec} is a {type(network.model).__name__}")
     return network
 
 

@@ -74,8 +74,8 @@ from jaxcam.cli.run_directory import RunDirectory
 def neurons(ctx: click.Context, out: Path, overwrite: bool, quiet: bool, **given: Any) -> dict[str, Any]:
     """Follow every unit back to the image, for every class, and measure how similar its map is to the class average.
 
-    Writes sweep.zarr (readable with xarray), similarity.csv and pictures (extreme units: of the first class) to --out. Stopped at any moment, even killed,
-    the same command goes on and ends with bitwise the same store.
+    Writes sweep.zarr (for xarray), similarity.csv and pictures (of extreme units for the first class only) to --out.
+    Stopped at any moment, even killed, the same command goes on and ends with bitwise the same store.
     """
     run = RunDirectory("neurons", out, ctx.params, overwrite=overwrite)
     from jaxcam.cli.units import asked, draw, results_of, summary, write_similarity

@@ -46,7 +46,7 @@ def checkpoint(tmp_path):
         ((*AVERAGES, "--model", "tinynet:gives_text"), "tinynet:gives_text gave str, which cannot be called on images"),
         (("averages", "--model", "tinynet:make"), "nothing says what tinynet:make was trained on; give --data"),
         ((*AVERAGES, "--model", "tinynet:make", "--weights", "w"), "--weights says nothing about tinynet:make"),
-        (("train", "--model", "tinynet:for_colors"), "training takes a Flax NNX module, tinynet:for_colors is function"),
+        (("train", "--model", "tinynet:for_colors"), "training takes a Flax NNX module, tinynet:for_colors is a"),
         (("neurons",), "give --averages RUN, or --model for a network whose averages are to be computed"),
         (("neurons", "--averages", "nowhere"), "there is no run directory nowhere"),
         (("prune", "--neurons", "nowhere"), "there is no run directory nowhere"),

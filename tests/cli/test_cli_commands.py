@@ -107,7 +107,7 @@ def test_the_pruned_network_is_the_one_that_was_trained(runs, workplace):
 def test_the_report_is_one_page_about_all_four_runs(runs, workplace):
     page = (workplace / "runs/report.html").read_text()
     assert "tinynet:make" in page
-    assert all(f"jaxcam {command} " in page for command in ("train", "averages", "neurons", "prune"))
+    assert all(f"jaxcam {command}" in page for command in ("train", "averages", "neurons", "prune"))
     assert runs["report"].out.strip() == "runs/report.html"
 
 
