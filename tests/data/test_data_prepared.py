@@ -128,6 +128,7 @@ def test_without_a_network_a_set_fails_at_once_and_in_one_line(place, monkeypatc
 
 
 def test_mnist_prepared_by_tensorflow_datasets_is_the_published_mnist(tmp_path, monkeypatch):
+    pytest.importorskip("importlib_resources", reason="tensorflow-datasets forgets to require it for its own sets")
     pixels = np.random.default_rng(0).integers(0, 256, (6, 28, 28, 1), np.uint8)
     examples = [(n, {"image": pixels[n], "label": n}) for n in range(6)]
     mnist = tfds.builder_cls("mnist")
