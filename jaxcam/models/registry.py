@@ -22,6 +22,9 @@ CLASSES: dict[str, Callable[..., Network]] = {"alexnet": AlexNet, "vgg11": VGG11
 def names() -> tuple[str, ...]:
     """The names that `load` knows.
 
+    Returns:
+        The networks, the smallest first.
+
     Example:
         >>> names()
         ('alexnet', 'vgg11', 'resnet50')

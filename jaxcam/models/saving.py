@@ -70,7 +70,7 @@ def save(
     if isinstance(model, Network):
         written["config"] = model.config.to_dict()
     if layout == "jaxcam":
-        arrays = {name: np.ascontiguousarray(array) for name, array in weights_of(model).items()}
+        arrays = {name: np.asarray(array, order="C") for name, array in weights_of(model).items()}
     elif isinstance(model, Network):
         arrays = to_torchvision(model)
     else:
@@ -141,6 +141,14 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         FileNotFoundError: no such file.
         ValueError: it is damaged.
+
+    Example:
+        >>> import tempfile
+        >>> from jaxcam.models import load
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     model = load("vgg11", classes=2, image_size=8, convolutions=1)
+        ...     read_metadata(save(model, Path(folder) / "model.safetensors", epoch=3))["epoch"]
+        3
     """
     found = sources.locate(path)
     if found.suffix in sources.TORCH_SUFFIXES:
