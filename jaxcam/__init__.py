@@ -1,7 +1,7 @@
 """What did a convolutional network learn? Explanations as function transformations of any JAX model.
 
-An explanation is a function of a function: jaxcam turns a model `x -> outputs` into its activations, its guided backward pass, the
-similarity of every one of its units to a class. Nothing in the model is edited, hooked or put back.
+An explanation is a function of a function: jaxcam turns a model `x -> outputs` into its activations, its guided
+backward pass, the similarity of every one of its units to a class. Nothing in the model is edited, hooked or put back.
 
     import jaxcam as jc
 
@@ -9,7 +9,8 @@ similarity of every one of its units to a class. Nothing in the model is edited,
     jc.tap(model, "layer3")(x)               # activations
     jc.neurons.similarity(model, x)          # every unit of every layer
 
-Rooms: `program` (what a model is made of), `neurons` (every unit of every layer), `models`, `data`, `training`, `viewing`.
+Rooms: `program` (what a model is made of), `neurons` (every unit of every layer), `models`, `data`, `training`,
+`viewing`.
 """
 
 from jaxcam import data, models, neurons, training

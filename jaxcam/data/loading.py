@@ -91,6 +91,9 @@ def load(
 def names() -> tuple[str, ...]:
     """The data sets known by a name of their own.
 
+    Returns:
+        What `load` takes beside `tfds:NAME` and a folder.
+
     Example:
         >>> names()
         ('digits', 'mnist', 'cifar10')

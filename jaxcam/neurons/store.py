@@ -277,6 +277,15 @@ def open_sweep(path: str | os.PathLike[str]) -> Sweep:
     Raises:
         FileNotFoundError: there is nothing at the path.
         ValueError: it is no sweep, or one that is not finished.
+
+    Example:
+        >>> import tempfile
+        >>> from jaxcam.neurons import sweep
+        >>> averages = np.arange(12, dtype=np.float32).reshape(1, 2, 2, 3) / 12
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = sweep(lambda x: x.mean((1, 2)), averages, f"{folder}/sweep.zarr", layers=["pool_0"], progress=False)
+        ...     open_sweep(f"{folder}/sweep.zarr").layers
+        ['pool_0']
     """
     place = Path(path)
     if not place.exists():
