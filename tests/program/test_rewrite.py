@@ -158,7 +158,7 @@ def test_other_convolutions_are_left_alone_and_keep_their_values(kind):
 
 
 @ON_CPU
-@pytest.mark.parametrize(("size", "kernel"), itertools.product([(1, 1), (2, 2)], [(3, 3), (5, 5)]))
+@pytest.mark.parametrize(("size", "kernel"), list(itertools.product([(1, 1), (2, 2)], [(3, 3), (5, 5)])))
 def test_no_small_convolution_is_left_in_the_program(size, kernel):
     arguments = normal(2, *size, 3), normal(*kernel, 3, 4)
     assert "conv_general_dilated" in [node.name for node in trace(convolution(), *arguments).nodes]
