@@ -228,7 +228,11 @@ def _prepare(arrays: list[Any], static: Static, x: Array, layer: str, rule: str,
 
 def prepare(model: Any, x: Array, layer: str, rule: str, steps: int = 0) -> LayerPass | PathPass:
     """One layer by the plain pass; by integrated gradients in so many steps, if any are given."""
-    images = jnp.concatenate([x * (i + 0.5) / steps for i in range(steps)] + [x]) if steps else x
+    images = x
+    if steps:
+        places = jnp.asarray((np.arange(steps) + 0.5) / steps, x.dtype)
+        path = places.reshape(-1, *[1] * x.ndim) * x
+        images = jnp.concatenate([path.reshape(-1, *x.shape[1:]), x])
     anatomy, arrays = study(model, images)
     state = layer_pass(anatomy, arrays, images, anatomy.find(layer), rule)
     return PathPass(state, x) if steps else state
