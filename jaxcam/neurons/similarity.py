@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from jaxcam.neurons.averages import Images
 from jaxcam.neurons.engine import MEMORY, Engine, LayerUnits, check_rule, maps_in_chunks, prepare
 from jaxcam.neurons.measures import Measure, measure
 from jaxcam.program.trace import Static, split
@@ -21,9 +22,9 @@ AGAINST = ("image", "confidence")
 
 def maps(
     model: Any,
-    x: Float[Array, "n h w c"],
+    x: Images,
     layer: str,
-    units: Sequence[int] | None = None,
+    units: Sequence[int] | np.ndarray | None = None,
     rule: str = "guided",
     *,
     steps: int = 32,
@@ -82,14 +83,14 @@ def maps(
         return jnp.concatenate(each, axis=1)
     found = []
     for i in range(len(x)):
-        sender = engine.image(x[i : i + 1]).layer(layer)
+        sender = engine.image(x[i : i + 1]).layer(engine.layers[0])
         found.append(jnp.concatenate([some_maps[: len(some)] for some, some_maps in sender.chunks(wanted)]))
     return jnp.concatenate(found, axis=1)
 
 
 def similarity(
     model: Any,
-    x: Float[Array, "n h w c"],
+    x: Images,
     layers: Sequence[str] | None = None,
     *,
     rule: str = "guided",
@@ -192,7 +193,9 @@ def reference(
     classes = jax.eval_shape(model, x).shape
     if len(classes) != 2:
         raise ValueError(f"against='confidence' needs a model with outputs (n, k); this one's are {classes}")
-    targets = np.full(len(x), -1) if target is None else np.broadcast_to(np.asarray(target), (len(x),))
+    if np.shape(target) not in {(), (len(x),)}:
+        raise ValueError(f"a target is one class, or one for each of {len(x)} images; got target={target}")
+    targets = np.broadcast_to(-1 if target is None else np.asarray(target), (len(x),))
     if target is not None and not np.all((targets >= 0) & (targets < classes[1])):
         raise ValueError(f"targets are classes 0 to {classes[1] - 1}; got target={target}")
     path = steps if rule == "integrated" else 0

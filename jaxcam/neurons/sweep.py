@@ -15,11 +15,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from skimage.measure import block_reduce
 
-from jaxcam.neurons.averages import confidences
+from jaxcam.neurons.averages import Images, confidences
 from jaxcam.neurons.engine import MEMORY, Engine, LayerUnits
 from jaxcam.neurons.measures import Measure, measure
 from jaxcam.neurons.similarity import check_images, layer_similarity, reference
@@ -28,7 +28,7 @@ from jaxcam.neurons.store import EXTREMES, THUMBNAIL, Store, Sweep, open_sweep
 
 def sweep(
     model: Any,
-    averages: Float[np.ndarray, "k h w c"],
+    averages: Images,
     out: str | Any,
     *,
     classes: Sequence[str] | None = None,
