@@ -74,19 +74,33 @@ def net(function, p, shape=(8, 7, 2), names=None, x=None):
     return Net(model, x, tuple(names or (layer.name for layer in layers(model, x))))
 
 
-def chain(dtype=np.float32, units=(4, 5, 6), seed=0, shift=0.0, scale=1.0, names=("conv0", "conv1", "conv2")):
-    """Convolution, ReLU, pooling, twice convolution and ReLU; biases shifted down make units die."""
+def chain(dtype=np.float32, units=(4, 5, 6), seed=0, names=("conv0", "conv1", "conv2")):
+    """Convolution, ReLU, pooling, twice convolution and ReLU."""
     rng = np.random.default_rng(seed)
     p = {f"conv{i}": parameters(rng, a, b, dtype=dtype) for i, (a, b) in enumerate(itertools.pairwise([2, *units]))}
-    for part in p.values():
-        part["bias"] = jnp.asarray(scale * np.asarray(part["bias"]) + np.asarray(shift, dtype), dtype)
+    return net(_chain, p, names=names, x=images((8, 7, 2), dtype=dtype))
 
-    def function(p, x):
-        x = max_pool(jax.nn.relu(convolve(x, p["conv0"])))
-        x = jax.nn.relu(convolve(x, p["conv1"]))
-        return jax.nn.relu(convolve(x, p["conv2"])).mean((1, 2))
 
-    return net(function, p, names=names, x=images((8, 7, 2), dtype=dtype))
+def _chain(p, x):
+    x = max_pool(jax.nn.relu(convolve(x, p["conv0"])))
+    x = jax.nn.relu(convolve(x, p["conv1"]))
+    return jax.nn.relu(convolve(x, p["conv2"])).mean((1, 2))
+
+
+def classifier(shift=0.0):
+    """Two convolutions, whose units die as their biases are shifted down, and a dense layer that gives 3 logits."""
+    rng = np.random.default_rng(20)
+    # More positive than negative weights: a logit that guided backpropagation sends nothing back from shows nothing.
+    p = {"a": parameters(rng, 2, 4), "b": parameters(rng, 4, 6), "logits": rng.normal(0.5, size=(6, 3))}
+    for name in ("a", "b"):
+        p[name]["bias"] = np.asarray(p[name]["bias"]) + shift
+    p = jax.tree.map(lambda values: jnp.asarray(values, jnp.float32), p)
+    return net(_classifier, p, names=("a", "b"))
+
+
+def _classifier(p, x):
+    x = max_pool(jax.nn.relu(convolve(x, p["a"])))
+    return jax.nn.relu(convolve(x, p["b"])).mean((1, 2)) @ p["logits"]
 
 
 def laid_out(**options):
@@ -357,9 +371,8 @@ def equinox_nchw():
         pool: eqx.nn.MaxPool2d
 
         def __init__(self):
-            keys = jax.random.split(jax.random.key(0))
-            self.first = eqx.nn.Conv2d(2, 4, 3, padding=1, key=keys[0])
-            self.second = eqx.nn.Conv2d(4, 5, 3, stride=2, padding=1, key=keys[1])
+            self.first = eqx.nn.Conv2d(2, 4, 3, padding=1, key=jax.random.key(0))
+            self.second = eqx.nn.Conv2d(4, 5, 3, stride=2, padding=1, key=jax.random.key(0))
             self.pool = eqx.nn.MaxPool2d(2, 2)
 
         def __call__(self, x):
@@ -369,7 +382,15 @@ def equinox_nchw():
 
             return jax.vmap(one)(x)
 
-    return Net(Model(), images((8, 8, 2)), ("first", "second"))
+    rng = np.random.default_rng(18)
+    shapes = eqx.filter_eval_shape(Model)
+
+    def draw(leaf):
+        shaped = isinstance(leaf, jax.ShapeDtypeStruct)
+        return jnp.asarray(0.3 * rng.normal(size=leaf.shape), leaf.dtype) if shaped else leaf
+
+    model = jax.tree.map(draw, shapes)
+    return Net(model, images((8, 8, 2)), ("first", "second"))
 
 
 NETS = {

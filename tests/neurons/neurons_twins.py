@@ -1,5 +1,6 @@
 """Unit maps by their plain definition, slowly: what the engine's numbers are held against."""
 
+import contextlib
 import functools
 
 import jax
@@ -7,6 +8,20 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxcam as jc
+from jaxcam.program.trace import split
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2, 3))
+def _gradient(arrays, static, names, rule, x, chosen):
+    """The gradient of the chosen units' sums, and all layers' values."""
+    model = static.join(arrays)
+    ruled = {"guided": jc.guided, "deconv": jc.deconv}.get(rule, lambda model: model)(model)
+
+    def total(x):
+        tapped = jc.tap(ruled, names)(x)
+        return sum(jnp.sum(tapped[name] @ chosen[name]) for name in names), tapped
+
+    return jax.grad(total, has_aux=True)(x)
 
 
 def definition(model, x, names, rule, steps=32):
@@ -22,15 +37,10 @@ def definition(model, x, names, rule, steps=32):
     Returns:
         For each layer (u, 1, h, w, c).
     """
-    ruled = {"guided": jc.guided, "deconv": jc.deconv}.get(rule, lambda model: model)(model)
-
-    @jax.jit
-    @functools.partial(jax.grad, has_aux=True)
-    def gradient(x, chosen):
-        tapped = jc.tap(ruled, list(names))(x)
-        return sum(jnp.sum(tapped[name] @ chosen[name]) for name in names), tapped
-
-    shapes = jax.eval_shape(jc.tap(model, list(names)), x)
+    arrays, static = split(model)
+    names = tuple(names)
+    gradient = functools.partial(_gradient, arrays, static, names, rule)
+    shapes = jax.eval_shape(jc.tap(model, names), x)
     nothing = {name: np.zeros(shape.shape[-1], shape.dtype) for name, shape in shapes.items()}
     values = gradient(x, nothing)[1]
     found = {}
@@ -61,6 +71,13 @@ def close(found, wanted, tolerance=1e-5):
     largest = np.abs(wanted).reshape(len(wanted), -1).max(axis=1)
     error = np.abs(found - wanted).reshape(len(wanted), -1).max(axis=1)
     assert (error <= tolerance * largest).all(), f"units {np.flatnonzero(error > tolerance * largest)}: {error.max()}"
+
+
+def cosines(maps, reference):
+    """The cosine of each map (u, 1, h, w, c) and a reference (1, h, w, c) in float64; 0 for a black one."""
+    a, b = (np.asarray(values, np.float64).reshape(len(values), -1) for values in (maps, reference))
+    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b)
+    return (a @ b[0]) / np.where(lengths == 0, 1, lengths)
 
 
 # Guided backpropagation and the deconvnet once more, on the host, written from the papers: one image, loops, float64.
@@ -128,3 +145,19 @@ def unit_maps_in_numpy(rule, seed=0):
     maps = np.stack([backward(unit, kernels, pooled, last, record, rule) for unit in range(3)])
     maps[~(last != 0).any(axis=(0, 1))] = 0
     return kernels, biases, image, maps
+
+
+@contextlib.contextmanager
+def compilations():
+    """Counts what XLA compiles inside the block: `with compilations() as compiled: …`, then `len(compiled)`."""
+    compiled = []
+
+    def listen(event, seconds, **details):
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(details.get("fun_name"))
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield compiled
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)

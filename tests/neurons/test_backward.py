@@ -15,9 +15,9 @@ STEPS = 3
 ONE_BY_ONE = ("strided", "dilated", "valid", "asymmetric padding", "wide padding", "cropped", "steps over pixels")
 CASES = [
     *(("guided", name) for name in NETS if name not in ONE_BY_ONE),
-    *(("gradient", name) for name in ("negative scales", "overlapping pools", "leaky relu")),
-    *(("deconv", name) for name in ("chain", "residual", "dense")),
-    *(("integrated", name) for name in ("dense", "linen")),
+    *(("gradient", name) for name in ("negative scales", "overlapping pools")),
+    *(("deconv", name) for name in ("residual", "dense")),
+    ("integrated", "dense"),
 ]
 
 
@@ -65,15 +65,15 @@ def test_maps_equal_loops_written_from_the_papers(rule):
     close(sender.maps(np.arange(3))[:, 0], wanted)
 
 
-@pytest.mark.parametrize("rule", ["guided", "integrated"])
-def test_double_precision_is_kept_to_the_end(rule):
+def test_double_precision_is_kept_to_the_end():
     with jax.enable_x64(True):
         net = chain(np.float64, names=["conv1"])
-        wanted = definition(net.model, net.x, net.layers, rule, STEPS)
-        for layer, maps in maps_of(net, rule, steps=STEPS).items():
-            assert maps.dtype == np.float64
+        for rule in ("guided", "integrated"):
+            wanted = definition(net.model, net.x, net.layers, rule, STEPS)["conv1"]
+            found = maps_of(net, rule, steps=STEPS)["conv1"]
+            assert found.dtype == np.float64
             # Sixteen digits, less those that sums of hundreds of products lose.
-            close(maps, wanted[layer], tolerance=1e-13)
+            close(found, wanted, tolerance=1e-13)
 
 
 def test_half_precision_goes_the_plain_way():
