@@ -8,6 +8,7 @@ stretch in a program; `activity` computes, in one forward pass, what of it one i
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -143,11 +144,16 @@ def activity(
 def geometry(anatomy: Anatomy, link: Link, kernel: np.ndarray) -> Convolution:
     """A link's convolution for one image."""
     params = link.convolution.params
-    (top, _), (left, _) = params["padding"]
+    padding = _pair(low for low, _ in params["padding"])
     input_shape, output_shape = (anatomy.program.avals[v].shape[1:] for v in (link.source, link.output))
-    return Convolution(
-        kernel, tuple(params["window_strides"]), (top, left), tuple(params["rhs_dilation"]), input_shape, output_shape
-    )
+    strides, dilation = _pair(params["window_strides"]), _pair(params["rhs_dilation"])
+    return Convolution(kernel, strides, padding, dilation, input_shape, output_shape)
+
+
+def _pair(numbers: Iterable[int]) -> tuple[int, int]:
+    """Two numbers of an equation; older versions of JAX keep some of them as NumPy's."""
+    first, second = numbers
+    return int(first), int(second)
 
 
 def pooling(link: Link) -> dict[str, tuple[int, int]] | None:
@@ -155,5 +161,6 @@ def pooling(link: Link) -> dict[str, tuple[int, int]] | None:
     if link.pool is None:
         return None
     params = link.pool.params
-    (top, _), (left, _) = params["padding"][1:3]
-    return {"size": params["window_dimensions"][1:3], "strides": params["window_strides"][1:3], "padding": (top, left)}
+    padding = _pair(low for low, _ in params["padding"][1:3])
+    size, strides = _pair(params["window_dimensions"][1:3]), _pair(params["window_strides"][1:3])
+    return {"size": size, "strides": strides, "padding": padding}
