@@ -25,6 +25,7 @@ from jaxcam.models import sources
 from jaxcam.models.fitting import recognize
 from jaxcam.models.loading import is_path
 from jaxcam.models.registry import check_name
+from jaxcam.program.layers import path_name
 
 FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 WEIGHTS = "model.safetensors"
@@ -389,23 +390,14 @@ def refuse(what: str, **options: Any) -> None:
             raise ValueError(f"--{name} says nothing about {what}; leave it out")
 
 
-def arrays_of(model: Any) -> dict[str, Any]:
-    """A model's floating-point arrays, by their paths: `features.conv3.kernel`."""
+def arrays_of(model: Any) -> list[tuple[str, Any]]:
+    """A model's floating-point arrays, with the names that the program room gives to their places."""
     flat = jax.tree_util.tree_flatten_with_path(model)[0]
-    return {
-        dotted(path): leaf for path, leaf in flat if hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating)
-    }
-
-
-def dotted(path: Sequence[Any]) -> str:
-    """A path in a pytree as layers are named.
-
-    Example:
-        >>> dotted(jax.tree_util.tree_flatten_with_path({"conv": [{"kernel": 1}]})[0][0][0])
-        'conv.0.kernel'
-    """
-    keys = [str(getattr(key, "name", getattr(key, "key", getattr(key, "idx", key)))) for key in path]
-    return ".".join(key for key in keys if key not in ("transformed_model", "value", "raw_value"))
+    return [
+        (path_name(path), leaf)
+        for path, leaf in flat
+        if hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating)
+    ]
 
 
 def parameters(model: Any) -> int:
@@ -413,13 +405,13 @@ def parameters(model: Any) -> int:
     model = model.transformed_model if isinstance(model, Selected) else model
     if isinstance(model, nnx.Module):
         return sum(int(leaf.size) for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
-    return sum(int(np.prod(array.shape)) for array in arrays_of(model).values())
+    return sum(int(np.prod(array.shape)) for _, array in arrays_of(model))
 
 
 def fingerprint(model: Any) -> str:
     """The sha256 of a model's arrays: another training, another fingerprint. Of a model without arrays that of none."""
     digest = hashlib.sha256()
-    for name, array in arrays_of(model).items():
+    for name, array in arrays_of(model):
         digest.update(f"{name} {array.shape} {array.dtype}".encode())
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()[:16]
@@ -427,5 +419,5 @@ def fingerprint(model: Any) -> str:
 
 def of_layers(model: Any, layers: Sequence[str]) -> list[int]:
     """How many floating-point numbers the arrays under each layer's name hold."""
-    sizes = {name: int(np.prod(array.shape)) for name, array in arrays_of(model).items()}
-    return [sum(size for name, size in sizes.items() if name.startswith(f"{layer}.")) for layer in layers]
+    sizes = [(name, int(np.prod(array.shape))) for name, array in arrays_of(model)]
+    return [sum(size for name, size in sizes if f"{name}.".startswith(f"{layer}.")) for layer in layers]

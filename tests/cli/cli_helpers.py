@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 
 TINY = """
 import jax
-from flax import nnx
+from flax import linen, nnx
 
 
 class Tiny(nnx.Module):
@@ -31,6 +31,11 @@ def make():
 
 def needs(x):
     return x
+
+
+def in_linen():
+    net = linen.Sequential([linen.Conv(6, (3, 3), name="first"), linen.relu, lambda x: x.mean((1, 2)), linen.Dense(10)])
+    return jax.tree_util.Partial(net.apply, net.init(jax.random.key(0), jax.numpy.zeros((1, 8, 8, 1))))
 
 
 def fails():

@@ -1,7 +1,9 @@
 """Every command, one after another, on a network of a user's own: what each leaves, and what the next one reads."""
 
+import ast
 import csv
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 import xarray
 from cli_helpers import TRAIN, run_here
 
+from jaxcam import cli as jaxcam_cli
 from jaxcam import models
 from jaxcam.neurons import open_sweep
 
@@ -155,6 +158,28 @@ def test_layers_without_a_model_lists_the_networks(jaxcam):
 def test_layers_of_a_network_of_your_own_are_listed_too(jaxcam):
     said = jaxcam("layers", "tinynet:make", "--image-size", 8, "--channels", 1)
     assert [line.split()[:2] for line in said.out.splitlines()[1:3]] == [["conv0", "conv"], ["conv1", "conv"]]
+
+
+def test_networks_of_other_libraries_go_all_the_way_too(jaxcam, tmp_path):
+    said = jaxcam("layers", "tinynet:in_linen", "--image-size", 8, "--channels", 1)
+    assert [line.split()[-1] for line in said.out.splitlines()[1:4]] == ["60", "6", "70"]
+    words = ("--data", "digits", "--limit", 50, "--image-size", 8, "--average", "simple")
+    assert jaxcam("neurons", "--model", "tinynet:in_linen", *words, "--out", tmp_path / "neurons").code == 0
+    said = jaxcam("prune", "--neurons", tmp_path / "neurons", "--seeds", 1, "--out", tmp_path / "prune")
+    assert said.code == 0, said
+    assert manifest(tmp_path / "prune")["data"]["count"] == 50
+
+
+def test_help_need_not_wait_for_jax():
+    heavy = {"networks", "datasets", "class_images", "units", "findings"}
+    for path in Path(jaxcam_cli.__file__).parent.glob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        names = {node.module for node in tree.body if isinstance(node, ast.ImportFrom)}
+        names |= {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
+        if path.stem not in heavy:
+            allowed = ("click", "jaxcam.cli", "jaxcam.files", "jaxcam.version", *sys.stdlib_module_names)
+            assert all(name.startswith(allowed) for name in names), (path.name, names)
+            assert not {f"jaxcam.cli.{name}" for name in heavy} & names, path.name
 
 
 def test_a_network_of_more_classes_than_the_data_is_asked_about_those_of_the_data(jaxcam, photos, tmp_path):

@@ -10,8 +10,8 @@ from cli_helpers import ended, refused
 from jaxcam.cli import demo
 
 TINY = {
-    "train": {"image_size": 8, "limit": 60, "batch": 60, "epochs": 1, "convolutions": 2},
-    "averages": {"images": 3, "steps": 2},
+    "train": {"model": "tinynet:make", "image_size": 8, "limit": 200, "batch": 100, "epochs": 1},
+    "averages": {"images": 5, "steps": 2},
     "neurons": {},
     "prune": {"seeds": 2},
 }
@@ -41,7 +41,7 @@ def test_a_demo_goes_on_where_it_was_stopped(jaxcam, tmp_path, monkeypatch):
     manifest = json.loads((tmp_path / "demo/manifest.json").read_text())
     assert [f"• {line}" for line in manifest["results"]["findings"]] == lines[:5]
     assert manifest["files"] == ["train", "averages", "neurons", "prune"]
-    assert manifest["model"]["name"] == "alexnet"
+    assert manifest["model"]["name"] == "tinynet:make"
     # A demo is a run like any other.
     assert refused(jaxcam(*words)).endswith("use another --out, or --overwrite to replace it")
     for name in manifest["files"]:
