@@ -193,9 +193,10 @@ def reference(
     classes = jax.eval_shape(model, x).shape
     if len(classes) != 2:
         raise ValueError(f"against='confidence' needs a model with outputs (n, k); this one's are {classes}")
-    if np.shape(target) not in {(), (len(x),)}:
+    targets = np.asarray(-1 if target is None else target)
+    if targets.shape not in {(), (len(x),)}:
         raise ValueError(f"a target is one class, or one for each of {len(x)} images; got target={target}")
-    targets = np.broadcast_to(-1 if target is None else np.asarray(target), (len(x),))
+    targets = np.broadcast_to(targets, (len(x),))
     if target is not None and not np.all((targets >= 0) & (targets < classes[1])):
         raise ValueError(f"targets are classes 0 to {classes[1] - 1}; got target={target}")
     path = steps if rule == "integrated" else 0

@@ -108,9 +108,10 @@ class Store:
             raise
         return cls(path, _open(path))
 
-    def is_done(self, index: int, layer: str) -> bool:
-        """Whether everything of a class and a layer is written."""
-        return bool(_array(self.group, "done")[index, self.layers.index(layer)])
+    def missing(self, index: int) -> list[str]:
+        """The layers of a class that are not written, or not whole."""
+        done = np.asarray(_array(self.group, "done")[index])
+        return [layer for layer, whole in zip(self.layers, done, strict=True) if not whole]
 
     def write(self, index: int, layer: str, **arrays: np.ndarray) -> None:
         """Writes everything of one class and one layer; the mark comes last."""

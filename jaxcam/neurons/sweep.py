@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from skimage.measure import block_reduce
 
@@ -77,37 +78,40 @@ def sweep(
         >>> averages = np.array([[[[1.0, 0.5]]], [[[0.5, 1.0]]]], np.float32)
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     found = sweep(net, averages, f"{folder}/sweep.zarr", layers=["dense_0"], progress=False)
-        ...     found.similarity("dense_0").round(2).tolist()
-        [[1.0, 0.0], [0.8, 0.0]]
+        ...     print(found.similarity("dense_0").round(2))
+        [[1.  0. ]
+         [0.8 0. ]]
     """
-    averages = np.asarray(averages, np.float32)
+    averages = np.asarray(averages)
     names = [str(i) for i in range(len(averages))] if classes is None else [str(name) for name in classes]
     _check(averages, names)
-    chosen = measure(metric)
+    averages, chosen = averages.astype(np.float32), measure(metric)
     engine = Engine(model, (1, *averages.shape[1:]), layers, rule, steps=steps, memory=memory)
     references = np.asarray(reference(model, jnp.asarray(averages), against, rule, list(range(len(averages))), steps))
+    confidence = np.asarray(confidences(model, averages))  # what fails, fails before there is a store
     options = {"rule": rule, "against": against, "metric": metric, **({"steps": steps} if rule == "integrated" else {})}
     store = Store.create_or_continue(
         out,
         layers={name: engine.anatomy.layer(engine.anatomy.find(name)) for name in engine.layers},
         classes=names,
         averages=averages,
-        outputs=jax.eval_shape(model, averages[:1]).shape[-1],
+        outputs=confidence.shape[1],
         options=options,
         identity={"model": _fingerprint(engine), "averages": _digest([averages])},
         describe=describe or {},
     )
+    missing = {i: store.missing(i) for i in range(len(names))}
+    if not any(missing.values()):
+        return open_sweep(out)
+    store.write_confidence(confidence)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, disable=not progress, transient=True) as bar:
-        task = bar.add_task("units", total=len(names) * sum(store.units.values()))
-        store.write_confidence(np.asarray(confidences(model, averages)))
+    with Progress(*columns, console=Console(stderr=True), disable=not progress, transient=True) as bar:
+        task = bar.add_task("units", total=sum(store.units[layer] for part in missing.values() for layer in part))
         for i, name in enumerate(names):
-            missing = [layer for layer in engine.layers if not store.is_done(i, layer)]
-            bar.advance(task, sum(store.units[layer] for layer in engine.layers if layer not in missing))
-            if not missing:
+            if not missing[i]:
                 continue
             image = engine.image(jnp.asarray(averages[i : i + 1]))
-            for layer in missing:
+            for layer in missing[i]:
                 bar.update(task, description=f"class {name}, {layer}")
                 store.write(i, layer, **_item(image.layer(layer), jnp.asarray(references[i : i + 1]), chosen))
                 bar.advance(task, store.units[layer])
@@ -124,7 +128,7 @@ def _item(sender: LayerUnits, reference: Array, chosen: Measure) -> dict[str, np
     maps = np.zeros((2 * EXTREMES, -(-h // factor), -(-w // factor), c), np.float32)
     if len(shown):
         chunks = [np.asarray(some_maps)[: len(some), 0] for some, some_maps in sender.chunks(shown)]
-        maps[ranked >= 0] = block_reduce(np.concatenate(chunks), (1, factor, factor, 1), np.mean)
+        maps[ranked >= 0] = _reduced(np.concatenate(chunks), factor)
     return {
         "similarity": found,
         "dead": sender.dead,
@@ -132,6 +136,13 @@ def _item(sender: LayerUnits, reference: Array, chosen: Measure) -> dict[str, np
         "extreme_unit": ranked.astype(np.int32),
         "extreme_map": maps,
     }
+
+
+def _reduced(maps: np.ndarray, factor: int) -> np.ndarray:
+    """Maps (b, h, w, c) by the mean of cells of `factor` pixels a side; those at the edge may have fewer."""
+    pixels = np.ones((1, *maps.shape[1:3], 1), np.float32)
+    cells = (1, factor, factor, 1)
+    return block_reduce(maps, cells, np.sum) / block_reduce(pixels, cells, np.sum)
 
 
 def rank(similarity: np.ndarray, dead: np.ndarray, count: int = EXTREMES) -> np.ndarray:
