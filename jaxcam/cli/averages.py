@@ -54,7 +54,8 @@ def averages(ctx: click.Context, out: Path, overwrite: bool, quiet: bool, **give
     run = RunDirectory("averages", out, ctx.params, overwrite=overwrite)
     from jaxcam.cli.class_images import checked_kinds, compute, write_npz
     from jaxcam.cli.datasets import open_data
-    from jaxcam.cli.networks import open_network, select_outputs
+    from jaxcam.cli.networks import open_network
+    from jaxcam.cli.outputs import select_outputs
     from jaxcam.viewing import figures
 
     kinds = checked_kinds(options.listed(given["kind"]))

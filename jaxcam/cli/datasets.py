@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxcam import data
+from jaxcam.cli.manifest import plain
 from jaxcam.cli.networks import Network
-from jaxcam.cli.run_directory import plain
 from jaxcam.data import Dataset
 
 SOURCE = ("data", "data_dir", "limit", "skip_broken")

@@ -95,6 +95,9 @@ _TEXT = """
 
 NUMBERS = tuple(_TEXT.split())
 
+IMAGENET = len(NUMBERS)
+"""So many outputs are ImageNet's, whose networks want its normalization."""
+
 
 def output_of(name: str) -> int | None:
     """The output that a class folder stands for, where its name begins with one of WordNet's numbers.

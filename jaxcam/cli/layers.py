@@ -44,7 +44,8 @@ def layers(model: str | None, **given: Any) -> None:
     import jax.numpy as jnp
 
     from jaxcam import models
-    from jaxcam.cli.networks import of_layers, open_network, parameters, refuse
+    from jaxcam.cli.networks import open_network, refuse
+    from jaxcam.cli.weighing import of_layers, parameters
     from jaxcam.program import layers as layers_of
 
     if model in models.names():

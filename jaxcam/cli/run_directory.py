@@ -11,19 +11,17 @@ A command that fails leaves nothing behind, except what it can go on from.
 
 import contextlib
 import datetime
-import importlib.metadata
 import json
 import os
-import platform
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from jaxcam.cli.errors import DiskFull, is_full
-from jaxcam.files import write_atomically
+from jaxcam.cli.manifest import OUTSIDE, differences, plain, versions, write_json
 
 RUN, MANIFEST = "run.json", "manifest.json"
 
@@ -38,9 +36,6 @@ RESULTS: dict[str, tuple[str, ...]] = {
 
 RESUMED_FROM = {"train": "state.safetensors", "neurons": "sweep.zarr", "demo": "train"}
 """What a command that can go on goes on from."""
-
-OUTSIDE = ("out", "overwrite", "quiet")
-"""Options that do not change what a run is."""
 
 
 class RunDirectory:
@@ -275,63 +270,3 @@ def clear(path: Path) -> None:
 def others(path: Path) -> list[Path]:
     """What is in a directory, but for what a run killed in its first moment left."""
     return [entry for entry in path.iterdir() if not entry.name.startswith(f".{RUN}.")] if path.is_dir() else []
-
-
-def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
-    """Which arguments differ between two runs, in a few words; empty where none does.
-
-    Example:
-        >>> differences({"epochs": 30, "out": "a"}, {"epochs": 5})
-        'epochs was 30, is 5'
-    """
-
-    def each() -> Iterator[str]:
-        for name in dict.fromkeys([*there, *here]):
-            old, new = there.get(name), here.get(name)
-            if name not in OUTSIDE and old != new:
-                yield f"{name.replace('_', '-')} was {old}, is {new}"
-
-    return "; ".join(each())
-
-
-def versions() -> dict[str, str]:
-    """The versions that results depend on."""
-    found = {name: version(name) for name in ("jax", "flax", "numpy")}
-    return {"jaxcam": version("jaxcam-xai"), **found, "python": platform.python_version()}
-
-
-def version(distribution: str) -> str:
-    """The version of an installed distribution; of jaxcam also where its checkout was not installed.
-
-    Example:
-        >>> version("click")[0].isdigit()
-        True
-    """
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return "of a checkout, not installed"
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Writes a JSON file, whole or not at all."""
-    text = json.dumps(content, indent=2, default=plain, allow_nan=False) + "\n"
-    write_atomically(path, lambda file: file.write(text.encode()))
-
-
-def plain(value: Any) -> Any:
-    """A value as JSON gives it back: paths as text, arrays and tuples as lists.
-
-    Example:
-        >>> plain((Path("a"), 1))
-        ['a', 1]
-    """
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, Mapping):
-        return {str(name): plain(item) for name, item in value.items()}
-    if hasattr(value, "tolist"):
-        return plain(value.tolist())
-    return value

@@ -11,7 +11,8 @@ import numpy as np
 from jaxcam.cli.class_images import compute, read_average
 from jaxcam.cli.console import table
 from jaxcam.cli.datasets import open_data
-from jaxcam.cli.networks import Network, open_again, open_network, refuse, select_outputs
+from jaxcam.cli.networks import Network, open_again, open_network, refuse
+from jaxcam.cli.outputs import select_outputs
 from jaxcam.files import write_atomically
 from jaxcam.neurons import MEASURES, Sweep
 from jaxcam.neurons.prune import peak_layer

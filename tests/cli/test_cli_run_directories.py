@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from cli_helpers import TRAIN, ended, refused
 
-from jaxcam.cli.run_directory import RunDirectory, plain
+from jaxcam.cli.manifest import plain
+from jaxcam.cli.run_directory import RunDirectory
 
 
 def digest(path):
@@ -224,7 +225,7 @@ def test_a_full_disk_leaves_nothing_even_at_the_first_file(jaxcam, tmp_path, mon
     def full(*args, **options):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("jaxcam.cli.run_directory.write_atomically", full)
+    monkeypatch.setattr("jaxcam.cli.manifest.write_atomically", full)
     line = refused(jaxcam(*TRAIN, "--out", tmp_path / "run"), code=3)
     assert line == f"the disk is full; nothing is left in {tmp_path / 'run'}"
     assert list(tmp_path.iterdir()) == []

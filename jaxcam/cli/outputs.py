@@ -1,0 +1,82 @@
+"""Which outputs of a network stand for the classes of the data."""
+
+import difflib
+
+import jax
+import jax.numpy as jnp
+
+from jaxcam.cli.errors import one_line
+from jaxcam.cli.imagenet import IMAGENET, output_of
+from jaxcam.cli.networks import Network, selected
+from jaxcam.data import Dataset
+
+
+def select_outputs(network: Network, data: Dataset, given: str | None) -> Network:
+    """The network with one output for each class of the data, in their order.
+
+    Args:
+        network: any.
+        data: what it will be asked about.
+        given: the outputs as a user gave them, "281,511", or None to find them: by the names of the network's outputs,
+            by ImageNet's numbers, or one to one where there are as many.
+
+    Returns:
+        A network whose model has len(data.names) outputs: the same one where nothing is to be done.
+
+    Raises:
+        ValueError: it cannot be told which outputs are meant, or the images do not fit.
+    """
+    available = count_outputs(network, data)
+    if given is None:
+        chosen = matching(network, data, available)
+    else:
+        parts = [part.strip() for part in given.split(",") if part.strip()]
+        if not all(part.isdigit() and int(part) < available for part in parts):
+            raise ValueError(f"--outputs {given}: {network.name} has the outputs 0 to {available - 1}")
+        chosen = [int(part) for part in parts]
+        if len(chosen) != len(data.names):
+            raise ValueError(f"--outputs names {len(chosen)} outputs, {data.name} has {len(data.names)} classes")
+    return network if chosen == list(range(available)) else selected(network, chosen, data.names)
+
+
+def matching(network: Network, data: Dataset, available: int) -> list[int]:
+    """The output of each class of the data."""
+    if network.names is not None:
+        missing = [name for name in data.names if name not in network.names]
+        if missing:
+            near = difflib.get_close_matches(missing[0], network.names, n=1)
+            meant = f"did you mean {near[0]!r}? It" if near else "it"
+            raise ValueError(
+                f"{data.name} has a class {missing[0]!r} that {network.name} was not trained on; {meant} "
+                f"knows {', '.join(network.names[:10])}{', …' if len(network.names) > 10 else ''}"
+            )
+        return [network.names.index(name) for name in data.names]
+    numbers = [output_of(name) for name in data.names]
+    if available == IMAGENET and None not in numbers:
+        return [number for number in numbers if number is not None]
+    if available == len(data.names):
+        return list(range(available))
+    raise ValueError(
+        f"{network.name} has {available} outputs, {data.name} has {len(data.names)} classes; say with --outputs which "
+        "output each class is, in the order " + ", ".join(data.names[:5]) + ("…" if len(data.names) > 5 else "")
+    )
+
+
+def count_outputs(network: Network, data: Dataset) -> int:
+    """How many outputs a network has for these images.
+
+    Raises:
+        ValueError: it does not take them, or gives no logits (n, k).
+    """
+    shape = data.images.shape[1:]
+    try:
+        outputs = jax.eval_shape(lambda x: network.model(x), jax.ShapeDtypeStruct((2, *shape), jnp.float32))
+    except Exception as error:  # a user's own network may fail in any way
+        size = "×".join(map(str, shape))
+        raise ValueError(f"{network.name} does not take the {size} images of {data.name}: {one_line(error)}") from error
+    found = getattr(outputs, "shape", None)
+    if found is None or len(found) != 2 or found[0] != 2:
+        raise ValueError(
+            f"{network.name} does not give logits (n, k): of 2 images it makes {found or type(outputs).__name__}"
+        )
+    return int(found[1])
