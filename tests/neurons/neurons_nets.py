@@ -95,10 +95,10 @@ def classifier(shift=0.0):
     for name in ("a", "b"):
         p[name]["bias"] = np.asarray(p[name]["bias"]) + shift
     p = jax.tree.map(lambda values: jnp.asarray(values, jnp.float32), p)
-    return net(_classifier, p, names=("a", "b"))
+    return net(pooled_classifier, p, names=("a", "b"))
 
 
-def _classifier(p, x):
+def pooled_classifier(p, x):
     x = max_pool(jax.nn.relu(convolve(x, p["a"])))
     return jax.nn.relu(convolve(x, p["b"])).mean((1, 2)) @ p["logits"]
 
