@@ -13,9 +13,14 @@ Rooms: `program` (what a model is made of), `neurons` (every unit of every layer
 `viewing`.
 """
 
-from jaxcam import data, models, neurons, training
-from jaxcam.program import Layer, accelerate, deconv, guided, layers, patch, tag, tap
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from jaxcam.version import __version__
+
+if TYPE_CHECKING:
+    from jaxcam import data, models, neurons, training, viewing
+    from jaxcam.program import Layer, accelerate, deconv, guided, layers, patch, tag, tap
 
 __all__ = [
     "Layer",
@@ -31,4 +36,16 @@ __all__ = [
     "tag",
     "tap",
     "training",
+    "viewing",
 ]
+
+_ROOMS = ("data", "models", "neurons", "training", "viewing")
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a room when it is first asked for: `jaxcam --help` need not wait for JAX."""
+    if name in _ROOMS:
+        return importlib.import_module(f"jaxcam.{name}")
+    if name in __all__:
+        return getattr(importlib.import_module("jaxcam.program"), name)
+    raise AttributeError(f"module 'jaxcam' has no attribute {name!r}")
