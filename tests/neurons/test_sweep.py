@@ -318,42 +318,56 @@ def uninterrupted(sweeper, tmp_path_factory):
     return files(out)
 
 
+def progress_of(out):
+    """Seconds, files of a store being created (very many once there is one), and parts of the sweep that are done."""
+    created = 10**6 if out.exists() else count_files(out.with_name(f".{out.name}.new"))
+    return {"seconds": time.monotonic(), "files": created, "parts": count_files(out / "done" / "c")}
+
+
+def count_files(path):
+    # What disappears while it is walked is left out.
+    return sum(len([name for name in names if "partial" not in name]) for _, _, names in os.walk(path))
+
+
 def kill_until_finished(sweeper, out, moments):
-    """Kills one process after another: at a time after its start, or once so many parts are done and a while later.
+    """Kills one process after another, then lets one finish.
+
+    Args:
+        sweeper: starts a process.
+        out: the store.
+        moments: for each process what is waited for, "seconds", "files" of a store being created, or "parts" done by
+            this process; how many, and how many seconds longer.
 
     Returns:
-        How many parts were done at each kill; None where there was no store yet.
+        How many parts were done after each kill.
     """
     survived = []
-    for kind, moment, later in moments:
+    for kind, count, longer in moments:
+        # What was created by another process is thrown away.
+        until = count if kind == "files" else progress_of(out)[kind] + count
         process = sweeper(out)
-        started = time.monotonic()
-        while process.poll() is None:
-            parts = len(list(out.glob("done/c/*/*")))
-            if (time.monotonic() - started if kind == "seconds" else parts) >= moment:
-                break
-            time.sleep(0.002)
-        time.sleep(later)
+        while process.poll() is None and progress_of(out)[kind] < until:
+            time.sleep(0.001)
+        time.sleep(longer)
         process.kill()
         process.communicate()
-        survived.append(len(list(out.glob("done/c/*/*"))) if out.exists() else None)
+        survived.append(progress_of(out)["parts"])
     process = sweeper(out)
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     return survived
 
 
-def parts_in_ascending_order(seed, kills):
+def after_some_parts(seed, kills, most):
     drawn = random.Random(seed)
-    return [("parts", parts, drawn.random() * 0.05) for parts in sorted(drawn.sample(range(2 * CLASSES - 10), kills))]
+    return [("parts", drawn.randint(1, most), 0.02 * drawn.random()) for _ in range(kills)]
 
 
 def test_killed_three_times_and_started_again_the_store_is_the_same_to_the_byte(sweeper, uninterrupted, tmp_path):
     out = tmp_path / "sweep.zarr"
-    survived = kill_until_finished(sweeper, out, parts_in_ascending_order(0, 3))
-    assert survived == sorted(survived)
-    # The kills hit it at work: not before the first part, nor after the last.
-    assert any(0 < parts < 2 * CLASSES for parts in survived)
+    survived = kill_until_finished(sweeper, out, after_some_parts(0, 3, most=20))
+    # Each kill met a sweep at work, which had gone on from where the last one was.
+    assert 0 < survived[0] < survived[1] < survived[2] < 2 * CLASSES
     assert files(out) == uninterrupted
     assert [p.name for p in tmp_path.iterdir()] == ["sweep.zarr"]
 
@@ -363,9 +377,12 @@ def test_killed_three_times_and_started_again_the_store_is_the_same_to_the_byte(
 def test_killed_ten_times_and_started_again_the_store_is_the_same_to_the_byte(sweeper, uninterrupted, tmp_path, seed):
     out = tmp_path / "sweep.zarr"
     drawn = random.Random(seed)
-    moments = [("seconds", drawn.uniform(0.5, 4), 0.0) for _ in range(3)]
-    moments += [("parts", 0, drawn.random() * 0.05), *parts_in_ascending_order(seed, 6)]
-    kill_until_finished(sweeper, out, moments)
+    while_creating = [("files", drawn.randint(1, 25), 0.0) for _ in range(3)]
+    while_starting = [("seconds", drawn.uniform(0.1, 2), 0.0)]
+    survived = kill_until_finished(sweeper, out, [*while_creating, *while_starting, *after_some_parts(seed, 6, most=8)])
+    assert survived[0] == 0
+    assert survived == sorted(survived)
+    assert len({parts for parts in survived if 0 < parts < 2 * CLASSES}) >= 3
     assert files(out) == uninterrupted
     assert [p.name for p in tmp_path.iterdir()] == ["sweep.zarr"]
 
