@@ -8,11 +8,11 @@ from neurons_nets import net, parameters, pooled_classifier
 
 from jaxcam.neurons import sweep
 
-CLASSES = 40
+CLASSES = 60
 
 
 def work():
-    """A network of 56 units in two layers, and an average image for each of 40 classes."""
+    """A network of 56 units in two layers, and an average image for each of 60 classes."""
     rng = np.random.default_rng(21)
     p = {"a": parameters(rng, 2, 24), "b": parameters(rng, 24, 32)}
     p["logits"] = jnp.asarray(rng.normal(size=(32, CLASSES)), jnp.float32)
