@@ -148,8 +148,6 @@ def _build(
             dtype=dtype,
             fill_value=fill,
             dimension_names=list(dims),
-            # The same bytes whatever the values: an array that happens to be all fill value is a file like any other.
-            config={"write_empty_chunks": True},
         )
 
     image = {"y": h, "x": w, "channel": c}

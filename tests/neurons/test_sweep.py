@@ -292,6 +292,20 @@ def test_what_a_killed_process_leaves_behind_is_cleared_away(small, averages, sw
     assert files(out) == files(swept.path)
 
 
+def test_what_is_left_where_a_finished_store_has_no_file_is_cleared_away_too(averages, tmp_path):
+    silent = classifier(shift=-100.0).model
+    whole, out = tmp_path / "whole.zarr", tmp_path / "sweep.zarr"
+    sweep(silent, averages, whole, classes=NAMES, **DESCRIBED)
+    store_only(silent, averages, out)
+    # No unit lives, so there are no extremes: Zarr leaves out what is the fill value all over.
+    chunk = Path("b", "extreme_unit", "c", "0", "0")
+    assert str(chunk) not in files(whole)
+    (out / chunk).parent.mkdir(parents=True)
+    (out / chunk).write_bytes(b"of another attempt")
+    sweep(silent, averages, out, classes=NAMES, **DESCRIBED)
+    assert files(out) == files(whole)
+
+
 @pytest.fixture(scope="module")
 def sweeper(tmp_path_factory):
     """Starts the sweep in a process of its own; all such processes share what they compile."""
