@@ -1,16 +1,18 @@
 """What did a convolutional network learn? Explanations as function transformations of any JAX model.
 
 An explanation is a function of a function: jaxcam turns a model `x -> outputs` into its activations, its guided
-backward pass, the similarity of every one of its units to a class. Nothing in the model is edited, hooked or put back.
+backward pass, the map of what it looked at, the similarity of every one of its units to a class. Nothing in the model
+is edited, hooked or put back.
 
     import jaxcam as jc
 
     jc.layers(model, x)                      # what can be named
     jc.tap(model, "layer3")(x)               # activations
+    jc.integrated_gradients(model, x)        # why this class?
     jc.neurons.similarity(model, x)          # every unit of every layer
 
-Rooms: `program` (what a model is made of), `neurons` (every unit of every layer), `models`, `data`, `training`,
-`viewing`.
+Rooms: `program` (what a model is made of), `attribution` (why this output?), `neurons` (every unit of every layer),
+`quality` (is the explanation any good?), `models`, `data`, `training`, `viewing`.
 """
 
 import importlib
@@ -20,26 +22,36 @@ from jaxcam.version import __version__
 
 if TYPE_CHECKING:
     from jaxcam import data, models, neurons, training, viewing
+    from jaxcam.attribution import contrast, deconvnet, guided_backprop, input_x_gradient, saliency
     from jaxcam.program import Layer, accelerate, deconv, guided, layers, patch, tag, tap
 
-__all__ = [
-    "Layer",
+_ROOMS = ("data", "models", "neurons", "training", "viewing")
+_PROGRAM = ("Layer", "accelerate", "deconv", "guided", "layers", "patch", "tag", "tap")
+
+__all__ = [  # noqa: RUF022 - by room
     "__version__",
-    "accelerate",
+    # rooms
     "data",
+    "models",
+    "neurons",
+    "training",
+    "viewing",
+    # program
+    "Layer",
+    "accelerate",
     "deconv",
     "guided",
     "layers",
-    "models",
-    "neurons",
     "patch",
     "tag",
     "tap",
-    "training",
-    "viewing",
+    # attribution
+    "contrast",
+    "deconvnet",
+    "guided_backprop",
+    "input_x_gradient",
+    "saliency",
 ]
-
-_ROOMS = ("data", "models", "neurons", "training", "viewing")
 
 
 def __getattr__(name: str) -> Any:
@@ -47,5 +59,6 @@ def __getattr__(name: str) -> Any:
     if name in _ROOMS:
         return importlib.import_module(f"jaxcam.{name}")
     if name in __all__:
-        return getattr(importlib.import_module("jaxcam.program"), name)
+        home = "program" if name in _PROGRAM else "attribution"
+        return getattr(importlib.import_module(f"jaxcam.{home}"), name)
     raise AttributeError(f"module 'jaxcam' has no attribute {name!r}")

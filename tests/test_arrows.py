@@ -14,12 +14,14 @@ MAY_IMPORT = {
     "models": {"program"},
     "data": set(),
     "training": {"program", "models", "data"},
-    "neurons": {"program"},
-    "viewing": {"program", "neurons", "models", "data", "training"},
-    "cli": {"program", "neurons", "viewing", "models", "data", "training"},
+    "attribution": {"program"},
+    "neurons": {"program", "attribution"},
+    "quality": {"program", "attribution"},
+    "viewing": {"program", "attribution", "neurons", "quality", "models", "data", "training"},
+    "cli": {"program", "attribution", "neurons", "quality", "viewing", "models", "data", "training"},
 }
 ONLY_IN = {"matplotlib": "viewing", "plotly": "viewing", "jinja2": "viewing", "click": "cli"}
-NEVER = {"captum", "zennit", "pickle", "torchvision", "dill", "joblib"}
+NEVER = {"captum", "zennit", "shap", "lime", "saliency", "pytorch_grad_cam", "pickle", "torchvision", "dill", "joblib"}
 # Read where a user gives a .pth file, and only if it is installed.
 TORCH_FILES = {"models/sources.py"}
 

@@ -100,6 +100,10 @@ def as_pytree(model: Any) -> Any:
     return jax.tree_util.Partial(model) if jax.tree_util.all_leaves([model]) else model
 
 
+class RuleError(ValueError):
+    """An operation that a backward rule says nothing about."""
+
+
 Rule = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
@@ -177,7 +181,7 @@ def _check_ruled(anatomy: Anatomy, rule: str) -> None:
         if not is_piecewise_linear(node, anatomy.live):
             source = next(v for v in node.operands if v in anatomy.live)
             aval = anatomy.program.avals[min(outputs)]
-            raise ValueError(
+            raise RuleError(
                 f"the {rule} rule says nothing about equation {index}, '{node.name}' giving {aval.str_short()}, after "
                 f"{anatomy.owner(source)}: it is defined for rectifiers, max pooling and linear operations; "
                 "explain the logits (no softmax), or use the plain gradient."

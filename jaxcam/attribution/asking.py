@@ -1,0 +1,214 @@
+"""The frame around every method: a model, images and a target in; a checked, compiled answer out.
+
+A public method is a few lines: it names its inner function, and `ask` does what all methods have in common — checks
+of images and target, one compilation for each (model structure, shapes, options), the fast replay of the model, and
+the search for the culprit when an answer is not finite.
+
+    def saliency(model, x, target=None):
+        return ask(_saliency, model, x, target)
+
+    def _saliency(question, x):
+        return question.gradient(x)
+
+The inner function runs under `jax.jit`. It gets a `Question`; extra arrays (a key, a baseline) come as positional
+arguments after x, options as keywords. Options are static: hashable and compared by value.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from jaxcam.attribution.budget import check_fits
+from jaxcam.attribution.finite import culprit
+from jaxcam.attribution.targets import Target, check_target, predicted, score
+from jaxcam.program.batch import batch_dependence
+from jaxcam.program.rewrite import accelerate
+from jaxcam.program.trace import Static, split, trace
+from jaxcam.program.transform import RuleError
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """A model and a target, ready to be asked about images.
+
+    Attributes:
+        model: x ↦ outputs, as the user wrote it.
+        target: what is explained; ints are an array (n,) or (), see `score`.
+    """
+
+    model: Callable[[Any], Any]
+    target: Any
+
+    def outputs(self, x: Array) -> Any:
+        """The model's outputs, computed the fast way."""
+        return accelerate(self.model)(x)
+
+    def scores(self, x: Array) -> Float[Array, " n"]:
+        """One score for each image (n,)."""
+        return score(self.outputs(x), self.target)
+
+    def gradient(self, x: Array) -> Array:
+        """∂(Σ scores)/∂x, like x: images do not mix, so it holds each image's own gradient."""
+        return jax.grad(lambda images: jnp.sum(self.scores(images)))(x)
+
+    def scores_and_gradient(self, x: Array) -> tuple[Array, Array]:
+        """Scores (n,) and their gradient, from one forward pass."""
+        scores, pull_back = jax.vjp(self.scores, x)
+        return scores, pull_back(jnp.ones_like(scores))[0]
+
+    def settled(self, x: Array) -> Question:
+        """The question with the predicted class of x written down, for methods that leave x (paths, masks, noise)."""
+        if self.target is not None:
+            return self
+        return dataclasses.replace(self, target=predicted(self.outputs(x)))
+
+    def of(self, model: Callable[[Any], Any]) -> Question:
+        """The same question to another model."""
+        return dataclasses.replace(self, model=model)
+
+
+def ask(inner: Callable[..., Any], model: Any, x: Any, target: Target, *arrays: Any, **options: Any) -> Any:
+    """Runs the inner function of a method, compiled, on checked arguments.
+
+    Args:
+        inner: (question, x, *arrays, **options) ↦ a pytree of arrays.
+        model: any callable `x -> outputs`.
+        x: images (n, h, w, c).
+        target: see `score`.
+        *arrays: pytrees of arrays: keys, baselines, segments.
+        **options: hashable; each combination compiles once.
+
+    Returns:
+        What the inner function returns.
+
+    Raises:
+        TypeError: a model that cannot be called, images or target of a wrong kind.
+        ValueError: images of a wrong shape or with NaN, a target out of range, a model that mixes the images of a
+            batch, an answer that is not finite (the first equation that made it so is named).
+    """
+    check_images(x)
+    x = jnp.asarray(x)
+    model_arrays, static = split(_as_leaf(model))
+    if callable(target):
+        target_arrays, target_static = split(target)
+    else:
+        target_static = None
+        target_arrays = [] if target is None else [target if _traced(target) else np.asarray(target)]
+    _check(model, static, model_arrays, x, target)
+    chosen = tuple(sorted(options.items()))
+    answer, finite = _run(inner, static, target_static, chosen, model_arrays, target_arrays, x, *arrays)
+    if not _traced(finite) and not finite:
+        raise ValueError(culprit(model, x))
+    return answer
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _run(
+    inner: Callable[..., Any],
+    static: Static,
+    target_static: Static | None,
+    options: tuple[tuple[str, Any], ...],
+    model_arrays: list[Any],
+    target_arrays: list[Any],
+    x: Array,
+    *arrays: Any,
+) -> tuple[Any, Array]:
+    """The answer, and whether it and the outputs are finite: a NaN on the way can leave a map that looks well."""
+    target: Any = None
+    if target_static is not None:
+        target = target_static.join(target_arrays)
+    elif target_arrays:
+        target = jnp.asarray(target_arrays[0])
+    question = Question(static.join(model_arrays), target)
+    answer = inner(question, x, *arrays, **dict(options))
+    return answer, _all_finite((answer, question.outputs(x)))  # the compiler computes the outputs once
+
+
+def _as_leaf(model: Any) -> Any:
+    if not callable(model):
+        raise TypeError(f"a model is a callable x -> outputs; got {type(model).__name__}")
+    return model
+
+
+def _check(model: Any, static: Static, arrays: list[Any], x: Array, target: Target) -> None:
+    """Raises unless the model takes the images and the target fits its outputs; looks at shapes only."""
+    shapes = tuple(jax.ShapeDtypeStruct(np.shape(a), jnp.result_type(a)) for a in arrays)
+    outputs = _examine(static, shapes, tuple(x.shape), jnp.dtype(x.dtype))
+    check_target(target, outputs)
+
+
+@functools.lru_cache(maxsize=64)
+def _examine(static: Static, arrays: tuple[Any, ...], shape: tuple[int, ...], dtype: Any) -> Any:
+    """The shapes of a model's outputs; raises where the model fails, or where outputs depend on the batch."""
+    x = jax.ShapeDtypeStruct(shape, dtype)
+    try:
+        outputs = jax.eval_shape(functools.partial(_joined, static), list(arrays), x)
+    except RuleError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(f"the model fails on images of shape {shape} ({dtype}): {reason}") from error
+    leaves = jax.tree_util.tree_leaves(outputs)
+    if not leaves or any(not leaf.shape or leaf.shape[0] != shape[0] for leaf in leaves):
+        got = ", ".join(str(leaf.shape) for leaf in leaves) or "nothing"
+        raise ValueError(f"a model gives outputs for each image, ({shape[0]}, …); this one gives {got}")
+    if (complaint := batch_dependence(static, list(arrays), x)) is not None:
+        raise ValueError(complaint)
+    check_fits(trace(functools.partial(_joined, static), list(arrays), x), shape)
+    return outputs
+
+
+def _joined(static: Static, arrays: list[Any], x: Any) -> Any:
+    return static.join(arrays)(x)
+
+
+def check_images(x: Any) -> None:
+    """Raises unless x is a batch of finite images (n, h, w, c).
+
+    Raises:
+        TypeError: no array, or not floating point.
+        ValueError: another shape, nothing in it, or NaN.
+    """
+    if not hasattr(x, "dtype") or not hasattr(x, "shape"):
+        raise TypeError(f"images are an array (n, h, w, c); got {type(x).__name__}")
+    if len(x.shape) != 4 or 0 in x.shape:
+        hint = "; one image needs a batch axis, x[None]" if len(x.shape) == 3 else ""
+        raise ValueError(f"images are a non-empty array (n, h, w, c); got shape {tuple(x.shape)}{hint}")
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise TypeError(f"images are floating point, usually in [0, 1]; got {x.dtype} (divide bytes by 255)")
+    if not _traced(x):
+        finite = np.isfinite(np.asarray(x)).all(axis=(1, 2, 3))
+        if not finite.all():
+            raise ValueError(f"image {int(np.argmin(finite))} has NaN or infinite values")
+
+
+def check_chunk(chunk: int | None, name: str = "chunk") -> None:
+    """Raises unless a chunk size is None or a whole number from 1 up."""
+    if chunk is not None and (not isinstance(chunk, int | np.integer) or isinstance(chunk, bool) or chunk < 1):
+        raise ValueError(f"{name} is a whole number from 1 up; got {chunk!r}")
+
+
+def check_key(key: Any) -> None:
+    """Raises unless the key is one that `jax.random.key` or `jax.random.PRNGKey` made."""
+    dtype = getattr(key, "dtype", None)
+    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key) and key.shape == ()
+    if not typed and not (dtype == jnp.uint32 and key.shape == (2,)):
+        raise TypeError(f"a randomized method takes key=jax.random.key(seed); got {type(key).__name__}")
+
+
+def _all_finite(answer: Any) -> Array:
+    """Whether no floating-point array of a pytree has NaN or infinite values."""
+    arrays = [a for a in jax.tree_util.tree_leaves(answer) if jnp.issubdtype(jnp.result_type(a), jnp.inexact)]
+    return jnp.all(jnp.stack([jnp.isfinite(a).all() for a in arrays])) if arrays else jnp.array(True)
+
+
+def _traced(values: Any) -> bool:
+    return any(isinstance(value, jax.core.Tracer) for value in jax.tree_util.tree_leaves(values))

@@ -1,0 +1,122 @@
+"""How many at once: chunks of steps, masks, samples or channels that fit in memory.
+
+A method that asks the model about many variants of an image (steps of a path, masks, noise) does so in chunks:
+`mapped` runs them one chunk after the other under one compilation, whatever the count, and `chunk_size` finds a size
+whose activations fit. The answer does not depend on the size.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from jaxcam.program.recognize import activations, is_affine
+from jaxcam.program.trace import Program, Value, trace_model
+
+# What the activations of one chunk may take: enough for full speed, small beside any machine's memory.
+MEMORY = 1 << 30
+# More at once than this only costs memory.
+LARGEST = 64
+
+
+def mapped(function: Callable[..., Any], variants: Any, chunk: int) -> Any:
+    """The function on each of many variants, a chunk of them at a time; results are stacked.
+
+    Args:
+        function: variant ↦ pytree of arrays.
+        variants: pytree of arrays (v, …).
+        chunk: how many at once; it need not divide v.
+    """
+    count = jax.tree_util.tree_leaves(variants)[0].shape[0]
+    if chunk >= count:
+        return jax.vmap(function)(variants)
+    return jax.lax.map(function, variants, batch_size=chunk)
+
+
+def summed(function: Callable[..., Any], variants: Any, chunk: int) -> Any:
+    """The sum of the function over many variants, a chunk at a time; the stack of results never exists.
+
+    Args:
+        function: variant ↦ pytree of arrays.
+        variants: pytree of arrays (v, …).
+        chunk: how many at once; it need not divide v.
+    """
+    count = jax.tree_util.tree_leaves(variants)[0].shape[0]
+
+    def whole(part: Any) -> Any:
+        return jax.tree_util.tree_map(lambda a: jnp.sum(a, 0), jax.vmap(function)(part))
+
+    if chunk >= count:
+        return whole(variants)
+    full = count // chunk
+
+    def add(total: Any, part: Any) -> tuple[Any, None]:
+        return jax.tree_util.tree_map(jnp.add, total, whole(part)), None
+
+    chunks = jax.tree_util.tree_map(lambda a: a[: full * chunk].reshape(full, chunk, *a.shape[1:]), variants)
+    first = jax.tree_util.tree_map(lambda a: a[0], chunks)
+    zero = jax.tree_util.tree_map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(whole, first))
+    total, _ = jax.lax.scan(add, zero, chunks)
+    if full * chunk < count:
+        rest = jax.tree_util.tree_map(lambda a: a[full * chunk :], variants)
+        total, _ = add(total, rest)
+    return total
+
+
+def chunk_size(model: Any, x: Array, count: int, chunk: int | None = None, memory: int = MEMORY) -> int:
+    """How many variants of the whole batch x to ask about at once.
+
+    Args:
+        model: any callable `x -> outputs`.
+        x: the batch (n, h, w, c).
+        count: how many variants there are.
+        chunk: the size asked for; None for what fits in `memory`.
+        memory: bytes that the activations of a chunk may take.
+    """
+    if chunk is not None:
+        return min(chunk, count)
+    return max(1, min(count, LARGEST, memory // max(1, bytes_per_pass(trace_model(model, x)[0]))))
+
+
+def bytes_per_pass(program: Program) -> int:
+    """About what a forward and backward pass keeps: the values a compiler cannot fuse away.
+
+    Args:
+        program: of a model, traced with a whole batch.
+    """
+    live = program.depending_on([program.inputs[-1]])
+    kept: set[Value] = {program.inputs[-1], *activations(program)}
+    for node in program.nodes:
+        if is_affine(node, live) or node.name.startswith(("reduce_window", "concatenate")):
+            kept.update(value for value in node.outputs if value is not None)
+    return sum(math.prod(program.avals[value].shape) * program.avals[value].dtype.itemsize for value in kept & live)
+
+
+def available_memory() -> int:
+    """Bytes of memory that JAX's first device has; the machine's, on a CPU."""
+    stats = jax.devices()[0].memory_stats()
+    if stats and "bytes_limit" in stats:
+        return int(stats["bytes_limit"])
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def check_fits(program: Program, shape: tuple[int, ...]) -> None:
+    """Raises if one pass over the batch needs more memory than the device has.
+
+    Raises:
+        ValueError: it does; the message says how many images would fit.
+    """
+    needed, there = bytes_per_pass(program), available_memory()
+    if needed > there:
+        fit = max(0, int(shape[0] * there / needed))
+        advice = f"explain at most {fit} at once" if fit else "explain smaller images"
+        raise ValueError(
+            f"one pass over {shape[0]} images of shape {shape[1:]} keeps about {needed / 1e9:.1f} GB, and "
+            f"there are {there / 1e9:.1f} GB; {advice}"
+        )

@@ -1,0 +1,149 @@
+"""What is being explained: from outputs to one score for each image.
+
+A target is an int (a class, or a unit of a tapped layer; one for all images or one for each), None for the predicted
+class, or a callable `outputs -> (n,)`. Outputs with space (a tapped convolution) are summed over it. Every method
+turns its target into a score with `score`, so all methods take all targets.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+Target = int | Sequence[int] | np.ndarray | Array | Callable[[Any], Any] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Contrast:
+    """Why this class rather than that: the target zₐ − z_b. Made by `contrast`.
+
+    Attributes:
+        first: the class in favor, one for all images or one for each.
+        second: the class against.
+    """
+
+    first: int | tuple[int, ...]
+    second: int | tuple[int, ...]
+
+    def __call__(self, outputs: Array) -> Array:
+        check_target(self.first, outputs)
+        check_target(self.second, outputs)
+        return score(outputs, self.first) - score(outputs, self.second)
+
+
+def contrast(first: int | Sequence[int], second: int | Sequence[int]) -> Contrast:
+    """A target that asks why one class rather than another.
+
+    s(x) = zₐ(x) − z_b(x), with z the outputs (summed over space).
+
+    Args:
+        first: the class in favor, a; one for all images or one for each.
+        second: the class against, b; likewise.
+
+    Returns:
+        A target for every method.
+
+    Raises:
+        ValueError: at the call of a method, if a class is out of range.
+
+    Example:
+        >>> float(contrast(0, 2)(jnp.array([[5.0, 1.0, 3.0]]))[0])
+        2.0
+    """
+
+    def plain(classes: int | Sequence[int]) -> int | tuple[int, ...]:
+        numbers = np.asarray(classes)
+        if numbers.ndim > 1 or not np.issubdtype(numbers.dtype, np.integer):
+            raise TypeError(f"a contrast is between two classes, each an int or one int for each image; got {classes}")
+        return tuple(int(number) for number in numbers) if numbers.ndim else int(numbers)
+
+    return Contrast(plain(first), plain(second))
+
+
+def per_output(outputs: Array) -> Float[Array, "n k"]:
+    """Outputs (n, k), or (n, …, k) summed over space."""
+    return jnp.sum(outputs, axis=tuple(range(1, outputs.ndim - 1)))
+
+
+def score(outputs: Any, target: Target) -> Float[Array, " n"]:
+    """One number for each image: what the target says of the outputs.
+
+    Args:
+        outputs: the model's, (n, k) or (n, …, k); whatever a callable target understands.
+        target: a class for all images or one for each, None for the predicted class, or a callable.
+
+    Returns:
+        Scores (n,), differentiable with respect to the outputs.
+    """
+    if callable(target):
+        return target(outputs)
+    if outputs.ndim == 1:  # one score for each image is its own target
+        return outputs
+    values = per_output(outputs)
+    index = jnp.argmax(values, -1) if target is None else jnp.broadcast_to(jnp.asarray(target), values.shape[:1])
+    return jnp.take_along_axis(values, index[:, None], -1)[:, 0]
+
+
+def predicted(outputs: Array) -> Array:
+    """The class with the largest output, for each image (n,)."""
+    return jnp.zeros(outputs.shape, int) if outputs.ndim == 1 else jnp.argmax(per_output(outputs), -1)
+
+
+def check_target(target: Any, outputs: Any) -> None:
+    """Raises unless a target fits the outputs (their shapes are enough).
+
+    Raises:
+        TypeError: a target of no kind known, or outputs only a callable can choose from.
+        ValueError: a class out of range, targets of the wrong length, or scores of the wrong shape.
+    """
+    if callable(target):
+        scores = outputs if isinstance(target, Contrast) else jax.eval_shape(target, outputs)
+        if not isinstance(target, Contrast):
+            _check_scores(scores, outputs)
+        return
+    leaves = jax.tree_util.tree_leaves(outputs)
+    if len(leaves) != 1 or leaves[0] is not outputs:
+        raise TypeError(
+            f"the model gives {type(outputs).__name__} of {len(leaves)} arrays: say which number is meant by a target "
+            "that is a callable outputs -> (n,)"
+        )
+    n, k = outputs.shape[0], outputs.shape[-1]
+    if outputs.ndim == 1:
+        if target is not None and not _is_zero(target):
+            raise ValueError(f"the model gives one score for each image (n,): the target is None or 0, not {target}")
+        return
+    if target is None:
+        return
+    if isinstance(target, jax.core.Tracer):
+        shape, dtype = target.shape, target.dtype
+    else:
+        shape, dtype = np.shape(target), np.asarray(target).dtype
+    if not jnp.issubdtype(dtype, jnp.integer):
+        raise TypeError(
+            f"a target is an int, one int for each image, None (the predicted class) or a callable; got {target!r}"
+        )
+    if shape not in {(), (n,)}:
+        raise ValueError(f"{n} images need one target, or {n} of them in a row; got shape {tuple(shape)}")
+    if not isinstance(target, jax.core.Tracer):
+        numbers = np.atleast_1d(np.asarray(target))
+        wrong = numbers[(numbers < 0) | (numbers >= k)]
+        if wrong.size:
+            raise ValueError(f"target {wrong[0]} is out of range: the model has {k} outputs, 0 to {k - 1}")
+
+
+def _is_zero(target: Any) -> bool:
+    return not isinstance(target, jax.core.Tracer) and not np.any(np.asarray(target))
+
+
+def _check_scores(scores: Any, outputs: Any) -> None:
+    n = jax.tree_util.tree_leaves(outputs)[0].shape[0]
+    shape = getattr(scores, "shape", None)
+    if shape != (n,):
+        got = type(scores).__name__ if shape is None else f"shape {shape}"
+        raise ValueError(f"a callable target gives one score for each image, ({n},); this one gives {got}")

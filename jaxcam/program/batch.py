@@ -1,0 +1,85 @@
+"""Whether the images of a batch know of each other.
+
+An explanation belongs to one image. A model whose outputs for one image depend on the others — batch norm in training
+mode, most of all — has no such thing, and gives other maps for other batches. It is recognized by its equations:
+something that sums, sorts or multiplies along the image axis, on the way to the outputs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import jax
+
+from jaxcam.program.axes import Axes, follow_axes
+from jaxcam.program.layers import dissect
+from jaxcam.program.trace import Node, Program, Static, Value, trace
+
+
+def batch_dependence(static: Static, arrays: list[Any], x: jax.ShapeDtypeStruct) -> str | None:
+    """One line that names the equation by which images mix, and the remedy; None if they do not.
+
+    Args:
+        static: the model without its arrays.
+        arrays: these; their shapes are enough.
+        x: the shape and dtype of a batch.
+    """
+    program = _program(static, arrays, x)
+    image = program.inputs[-1]
+    live = program.depending_on([image])
+    axes = follow_axes(program, image, live)
+    wanted: set[Value] = set()
+    for output in program.outputs:
+        if isinstance(output, Value):
+            wanted |= program.leading_to(output)
+    for index, node in enumerate(program.nodes):
+        if wanted.isdisjoint(v for v in node.outputs if v is not None):
+            continue
+        mixed = [v for v in node.varying(live) if v in axes and _mixes(node, v, axes[v], program)]
+        if mixed:
+            anatomy = dissect(program)
+            return (
+                f"the outputs for one image depend on the others of its batch: equation {index}, '{node.name}' after "
+                f"{anatomy.owner(mixed[0])} works along the images (batch norm in training mode does); put the model "
+                "in inference mode: model.eval() in Flax NNX, use_running_average=True in Linen, "
+                "eqx.nn.inference_mode(model) in Equinox"
+            )
+    return None
+
+
+def _program(static: Static, arrays: list[Any], x: jax.ShapeDtypeStruct) -> Program:
+    """The model's program for at least two images: with one, an axis of length 1 could be any."""
+
+    def function(leaves: list[Any], images: Any) -> Any:
+        return static.join(leaves)(images)
+
+    if x.shape[0] == 1:
+        # A model written for one image is traced with one: that it takes two is not asked of it.
+        with contextlib.suppress(Exception):
+            return trace(function, arrays, jax.ShapeDtypeStruct((2, *x.shape[1:]), x.dtype))
+    return trace(function, arrays, x)
+
+
+def _mixes(node: Node, value: Value, axes: Axes, program: Program) -> bool:
+    """Whether a node combines the images of an operand."""
+    images = axes.images
+    if images is None:
+        return False
+    params = node.params
+    if node.name.startswith(("reduce_window", "select_and_scatter")):
+        return params["window_dimensions"][images] > 1 if "window_dimensions" in params else False
+    if node.name == "dot_general":
+        contracted = params["dimension_numbers"][0]
+        return any(
+            operand == value and images in axes_
+            for operand, axes_ in zip(node.inputs, contracted, strict=True)
+            if isinstance(operand, Value)
+        )
+    if node.name.startswith(("reduce_", "arg")):
+        return images in params.get("axes", ())
+    if node.name.startswith("cum"):
+        return params.get("axis") == images
+    if node.name == "sort":
+        return params.get("dimension") == images
+    return False
