@@ -22,7 +22,14 @@ from jaxcam.version import __version__
 
 if TYPE_CHECKING:
     from jaxcam import data, models, neurons, training, viewing
-    from jaxcam.attribution import contrast, deconvnet, guided_backprop, input_x_gradient, saliency
+    from jaxcam.attribution import (
+        contrast,
+        deconvnet,
+        guided_backprop,
+        input_x_gradient,
+        integrated_gradients,
+        saliency,
+    )
     from jaxcam.program import Layer, accelerate, deconv, guided, layers, patch, tag, tap
 
 _ROOMS = ("data", "models", "neurons", "training", "viewing")
@@ -50,6 +57,7 @@ __all__ = [  # noqa: RUF022 - by room
     "deconvnet",
     "guided_backprop",
     "input_x_gradient",
+    "integrated_gradients",
     "saliency",
 ]
 

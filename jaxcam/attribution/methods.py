@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from jaxcam.attribution import gradients
+from jaxcam.attribution import gradients, paths
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,4 +45,5 @@ METHODS: Mapping[str, Method] = _table(
     Method("input_x_gradient", gradients.input_x_gradient, "gradient"),
     Method("guided_backprop", gradients.guided_backprop, "gradient"),
     Method("deconvnet", gradients.deconvnet, "gradient"),
+    Method("integrated_gradients", paths.integrated_gradients, "gradient", quick=MappingProxyType({"steps": 4})),
 )
