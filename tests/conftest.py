@@ -1,8 +1,14 @@
-"""What all tests share: those that take a minute or more run where JAXCAM_SLOW=1 says so, as .ci/run does."""
+"""What all tests share: those that take a minute or more run where JAXCAM_SLOW=1 says so, as .ci/run does.
+
+Tests declare which method they are evidence for, and record the errors they measure: see evidence.py.
+"""
 
 import os
 
 import pytest
+from evidence import measured, pytest_addoption, pytest_configure, pytest_sessionfinish
+
+__all__ = ["measured", "pytest_addoption", "pytest_configure", "pytest_sessionfinish"]
 
 
 def pytest_collection_modifyitems(items):
