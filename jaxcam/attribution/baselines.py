@@ -11,7 +11,7 @@ from jaxtyping import Array
 
 from jaxcam.attribution.asking import check_images
 
-Baseline = float | np.ndarray | Array | str | None
+Baseline = int | float | np.ndarray | Array | str | None
 # The standard deviation of the blurred baseline, as a share of the larger side: nothing smaller can be made out.
 BLUR = 0.1
 

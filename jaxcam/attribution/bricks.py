@@ -13,10 +13,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from jaxcam.attribution.budget import summed
 
 QUADRATURES = ("gauss_legendre", "trapezoid", "riemann_middle")
+SUMMARIES = ("mean", "squared", "variance")
 
 
 def quadrature(method: str, steps: int) -> tuple[np.ndarray, np.ndarray]:
@@ -62,6 +64,34 @@ def integrate(function: Callable[[Any], Any], steps: int, method: str, chunk: in
     return summed(weighted, (places, weights), chunk)
 
 
+def smooth(function: Callable[[Any], Any], samples: int, kind: str, chunk: int, around: Any = None) -> Any:
+    """The mean of a function over numbered draws, of its square, or its variance; a chunk of draws at a time.
+
+    Args:
+        function: the number of a draw ↦ pytree of arrays.
+        samples: how many draws.
+        kind: "mean", "squared" (the mean of the squares) or "variance" (of the draws as they are: divided by their
+            number, not by one less).
+        chunk: how many at once.
+        around: for the variance, a value near the mean: squares of small deviations keep their digits.
+    """
+
+    def powers(draw: Any) -> Any:
+        values = function(draw)
+        if kind == "mean":
+            return values
+        if kind == "squared":
+            return jax.tree_util.tree_map(jnp.square, values)
+        apart = jax.tree_util.tree_map(jnp.subtract, values, around)
+        return apart, jax.tree_util.tree_map(jnp.square, apart)
+
+    means = jax.tree_util.tree_map(lambda total: total / samples, summed(powers, jnp.arange(samples), chunk))
+    if kind != "variance":
+        return means
+    first, second = means
+    return jax.tree_util.tree_map(lambda m, square: jnp.maximum(square - m**2, 0), first, second)
+
+
 def check_one_of(name: Any, known: tuple[str, ...], what: str) -> None:
     """Raises unless an option is one of the names there are; the message has the closest.
 
@@ -72,3 +102,16 @@ def check_one_of(name: Any, known: tuple[str, ...], what: str) -> None:
         close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.4)
         hint = f"did you mean '{close[0]}'?" if close else ""
         raise ValueError(f"no {what} '{name}'; there are {', '.join(known)}{'; ' + hint if hint else ''}")
+
+
+def upsample(maps: Array, size: tuple[int, int]) -> Float[Array, "n h w"]:
+    """Small maps as large as an image: bilinear between the centers of their places, constant beyond the outermost.
+
+    What `torch.nn.functional.interpolate(mode="bilinear", align_corners=False)` does; maps of that size stay as they
+    are.
+
+    Args:
+        maps: (n, h', w').
+        size: (h, w), no smaller than the maps.
+    """
+    return maps if maps.shape[1:] == size else jax.image.resize(maps, (maps.shape[0], *size), "bilinear")
