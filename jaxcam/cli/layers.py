@@ -11,6 +11,7 @@ from jaxcam.cli.group import Command
 NETWORKS = (
     ("alexnet", 5, "11×11, 5×5 and 3×3 convolutions (Krizhevsky 2014)"),
     ("vgg11", 8, "3×3 convolutions (Simonyan and Zisserman 2014)"),
+    ("squeezenet1_1", 26, "fire modules, 5 MB of weights (Iandola et al. 2016)"),
     ("resnet50", 53, "residual blocks with batch norm (He et al. 2015)"),
 )
 

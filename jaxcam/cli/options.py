@@ -77,7 +77,7 @@ def network(default: str | None) -> Callable[[Decorated], Decorated]:
                 metavar="MODEL",
                 required=default is None,
                 show_default=default or False,
-                help="alexnet, vgg11 or resnet50, with --weights; the directory of a training run; a checkpoint "
+                help="alexnet, vgg11, squeezenet1_1 or resnet50, with --weights; the directory of a training run; a checkpoint "
                 "(.safetensors); or package.module:factory, a function without arguments that returns any "
                 "callable model.",
             ),

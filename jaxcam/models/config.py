@@ -12,7 +12,7 @@ SMALL = 64
 SMALLEST = 8
 """The smallest image_size, in pixels."""
 
-CONVOLUTIONS = {"alexnet": 5, "vgg11": 8, "resnet50": None}
+CONVOLUTIONS = {"alexnet": 5, "vgg11": 8, "squeezenet1_1": None, "resnet50": None}
 """The known networks and how many convolutions each has to cut from; None where there is no chain to cut."""
 
 IMAGENET_STATISTICS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -26,7 +26,7 @@ class Config:
     """Which network, for which images.
 
     Args:
-        name: "alexnet", "vgg11" or "resnet50".
+        name: "alexnet", "vgg11", "squeezenet1_1" or "resnet50".
         classes: k, the number of logits.
         image_size: height and width of the images in pixels, 8 or more. Up to 64 the network takes its
             small-input form, above its ImageNet form.

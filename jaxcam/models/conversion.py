@@ -24,6 +24,9 @@ from jaxcam.models.state import weights_of
 FEATURES = {"alexnet": (0, 3, 6, 8, 10), "vgg11": (0, 3, 6, 8, 11, 13, 16, 18)}
 """Where conv0, conv1, … stand in torchvision's `features`."""
 
+FIRES = {2: 3, 3: 4, 4: 6, 5: 7, 6: 9, 7: 10, 8: 11, 9: 12}
+"""Where SqueezeNet's fire2, fire3, … stand in torchvision's `features`."""
+
 CLASSIFIER = {"alexnet": (1, 4, 6), "vgg11": (0, 3, 6)}
 """Where dense0, dense1, … stand in torchvision's `classifier`."""
 
@@ -84,6 +87,10 @@ def torch_modules(config: Config) -> dict[str, str]:
         >>> torch_modules(Config("vgg11"))["features.conv3"]
         'features.8'
     """
+    if config.name == "squeezenet1_1":
+        parts = ("squeeze", "expand1x1", "expand3x3")
+        fires = {f"features.fire{i}.{part}": f"features.{at}.{part}" for i, at in FIRES.items() for part in parts}
+        return {"features.conv0": "features.0", **fires, "classifier.conv": "classifier.1"}
     if config.name not in FEATURES:
         return {}
     classifier = SMALL_CLASSIFIER if config.small else CLASSIFIER[config.name]

@@ -15,6 +15,12 @@ MOST = 10
 IGNORED = "num_batches_tracked"
 """Torch counts batches for a kind of running mean that none of these networks uses."""
 
+FAMILIES = {"resnet50": "layer1.", "squeezenet1_1": ".squeeze."}
+"""What the names of convolutions have in them that belong to no chain."""
+
+LAST_CONVOLUTION = {True: "classifier.conv.kernel", False: "classifier.1.weight"}
+"""What gives the classes where no layer is dense, by our names and by torchvision's."""
+
 
 def converted(arrays: Arrays, config: Config, wanted: list[Entry], source: str) -> dict[str, np.ndarray]:
     """The arrays of a file by our names and in our layout.
@@ -118,15 +124,18 @@ def recognize(arrays: Arrays) -> Config | None:
     kernels = {name: array.shape for name, array in arrays.items() if name.endswith(("weight", "kernel"))}
     convolutions = [name for name, shape in kernels.items() if len(shape) == 4]
     dense = [name for name, shape in kernels.items() if len(shape) == 2]
-    if not convolutions or not dense:
+    last = max(dense, default=LAST_CONVOLUTION[ours])
+    if last not in kernels or not convolutions:
         return None
-    classes = kernels[max(dense)][-1 if ours else 0]
+    classes = kernels[last][-1 if ours else 0]
     channels = min(kernels[name][2 if ours else 1] for name in convolutions)
-    residual = any(name.startswith("layer1.") for name in convolutions)
+    family = next((name for name, part in FAMILIES.items() if any(part in path for path in convolutions)), None)
     for name, most in CONVOLUTIONS.items():
-        if residual != (most is None) or len(convolutions) > (most or len(convolutions)):
+        # Each try builds a blueprint; that of another family is not worth it.
+        if name != family if family or most is None else len(convolutions) > most:
             continue
-        for size in (32, 224):
+        # The larger form first: SqueezeNet's forms have the same shapes, and photographs are what it was trained on.
+        for size in (224, 32):
             config = Config(name, classes, size, channels, None if most is None else len(convolutions))
             shapes = {
                 entry.path if ours else entry.torch_path: entry.shape if ours else entry.torch_shape

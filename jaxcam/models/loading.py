@@ -31,7 +31,8 @@ def load(
     left out take the checkpoint's values, where one is read, and else the values given here.
 
     Args:
-        name_or_path: "alexnet", "vgg11" or "resnet50"; or a checkpoint that `save` wrote, which knows its own network.
+        name_or_path: "alexnet", "vgg11", "squeezenet1_1" or "resnet50"; or a checkpoint that `save` wrote, which knows
+            its own network.
         weights: None for random weights; a .safetensors file (torchvision's names, or a checkpoint of ours); a .pth
             file with a state dict, where torch is installed; or `owner/repo` or `owner/repo/file.safetensors` on the
             Hugging Face hub.

@@ -11,23 +11,32 @@ from jaxcam.models.alexnet import AlexNet
 from jaxcam.models.chain import ChainNetwork
 from jaxcam.models.config import CONVOLUTIONS, Config
 from jaxcam.models.resnet import ResNet50
+from jaxcam.models.squeezenet import SqueezeNet
 from jaxcam.models.state import filled, weights_of
 from jaxcam.models.vgg import VGG11
 
-Network = ChainNetwork | ResNet50
+Network = ChainNetwork | SqueezeNet | ResNet50
 
-CLASSES: dict[str, Callable[..., Network]] = {"alexnet": AlexNet, "vgg11": VGG11, "resnet50": ResNet50}
+CLASSES: dict[str, Callable[..., Network]] = {
+    "alexnet": AlexNet,
+    "vgg11": VGG11,
+    "squeezenet1_1": SqueezeNet,
+    "resnet50": ResNet50,
+}
+
+LAST = {"squeezenet1_1": "classifier.conv", "resnet50": "fc"}
+"""The last layer of each network that is no chain."""
 
 
 def names() -> tuple[str, ...]:
     """The names that `load` knows.
 
     Returns:
-        The networks, the smallest first.
+        The networks, the fewest convolutions first.
 
     Example:
         >>> names()
-        ('alexnet', 'vgg11', 'resnet50')
+        ('alexnet', 'vgg11', 'squeezenet1_1', 'resnet50')
     """
     return tuple(CONVOLUTIONS)
 
@@ -41,7 +50,7 @@ def check_name(name: str) -> None:
     Example:
         >>> check_name("resnet5")
         Traceback (most recent call last):
-        ValueError: no model 'resnet5'; did you mean 'resnet50'? jaxcam layers lists alexnet, vgg11, resnet50
+        ValueError: no model 'resnet5'; did you mean 'resnet50'? jaxcam layers lists alexnet, ...
     """
     if name not in CLASSES:
         close = difflib.get_close_matches(name.lower(), names(), n=1)
@@ -85,7 +94,10 @@ def build(config: Config, seed: int = 0) -> Network:
         (2, 10)
     """
     network = blueprint(config, seed)
-    last = f"classifier.dense{len(network.classifier.head.hidden)}" if isinstance(network, ChainNetwork) else "fc"
+    if isinstance(network, ChainNetwork):
+        last = f"classifier.dense{len(network.classifier.head.hidden)}"
+    else:
+        last = LAST[config.name]
     arrays = {
         path: first_weights(path, tuple(array.shape), seed, fan_out=config.name == "resnet50", last=last)
         for path, array in weights_of(network).items()

@@ -88,7 +88,7 @@ def test_unknown_fields_and_missing_names_are_refused():
     ],
 )
 def test_an_unknown_name_is_answered_with_the_closest_and_all_names(name, words):
-    with pytest.raises(ValueError, match=r"jaxcam layers lists alexnet, vgg11, resnet50$") as caught:
+    with pytest.raises(ValueError, match=r"jaxcam layers lists alexnet, vgg11, squeezenet1_1, resnet50$") as caught:
         load(name)
     assert words in str(caught.value)
 
