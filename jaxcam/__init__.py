@@ -21,18 +21,19 @@ from typing import TYPE_CHECKING, Any
 from jaxcam.version import __version__
 
 if TYPE_CHECKING:
-    from jaxcam import data, models, neurons, training, viewing
+    from jaxcam import data, models, neurons, quality, training, viewing
     from jaxcam.attribution import (
         contrast,
         deconvnet,
         guided_backprop,
         input_x_gradient,
         integrated_gradients,
+        occlusion,
         saliency,
     )
     from jaxcam.program import Layer, accelerate, deconv, guided, layers, patch, tag, tap
 
-_ROOMS = ("data", "models", "neurons", "training", "viewing")
+_ROOMS = ("data", "models", "neurons", "quality", "training", "viewing")
 _PROGRAM = ("Layer", "accelerate", "deconv", "guided", "layers", "patch", "tag", "tap")
 
 __all__ = [  # noqa: RUF022 - by room
@@ -41,6 +42,7 @@ __all__ = [  # noqa: RUF022 - by room
     "data",
     "models",
     "neurons",
+    "quality",
     "training",
     "viewing",
     # program
@@ -58,6 +60,7 @@ __all__ = [  # noqa: RUF022 - by room
     "guided_backprop",
     "input_x_gradient",
     "integrated_gradients",
+    "occlusion",
     "saliency",
 ]
 

@@ -1,7 +1,16 @@
 """Why this output? Gradients, class activation maps, relevance, perturbations. See README.md in this folder."""
 
 from jaxcam.attribution.gradients import deconvnet, guided_backprop, input_x_gradient, saliency
+from jaxcam.attribution.occluding import occlusion
 from jaxcam.attribution.paths import integrated_gradients
 from jaxcam.attribution.targets import contrast
 
-__all__ = ["contrast", "deconvnet", "guided_backprop", "input_x_gradient", "integrated_gradients", "saliency"]
+__all__ = [
+    "contrast",
+    "deconvnet",
+    "guided_backprop",
+    "input_x_gradient",
+    "integrated_gradients",
+    "occlusion",
+    "saliency",
+]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from jaxcam.attribution import gradients, paths
+from jaxcam.attribution import gradients, occluding, paths
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,4 +46,5 @@ METHODS: Mapping[str, Method] = _table(
     Method("guided_backprop", gradients.guided_backprop, "gradient"),
     Method("deconvnet", gradients.deconvnet, "gradient"),
     Method("integrated_gradients", paths.integrated_gradients, "gradient", quick=MappingProxyType({"steps": 4})),
+    Method("occlusion", occluding.occlusion, "perturbation", quick=MappingProxyType({"window": 8, "stride": 4})),
 )
