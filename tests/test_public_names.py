@@ -11,7 +11,10 @@ import pytest
 
 import jaxcam
 
-ROOMS = ["jaxcam", *(f"jaxcam.{room}" for room in ("program", "models", "data", "training", "neurons", "viewing"))]
+ROOMS = [
+    "jaxcam",
+    *(f"jaxcam.{room}" for room in ("program", "models", "data", "training", "neurons", "quality", "viewing")),
+]
 PAGES = Path(__file__).parents[1]
 
 
