@@ -38,7 +38,7 @@ def canonical(value: Array, place: Place) -> Array:
     return jnp.moveaxis(value, (images, units), (0, -1))
 
 
-def _original(value: Array, place: Place) -> Array:
+def original(value: Array, place: Place) -> Array:
     """The inverse of `canonical`."""
     images, units = place.axes
     assert images is not None
@@ -83,7 +83,7 @@ class Patch:
         want = jax.eval_shape(lambda value: canonical(value, place), aval).shape
         if jnp.shape(activations) != want:
             raise ValueError(f"layer '{self.layer}' has activations of shape {want}; got {jnp.shape(activations)}")
-        value = _original(jnp.asarray(activations, aval.dtype), place)
+        value = original(jnp.asarray(activations, aval.dtype), place)
         values = {**given(anatomy, arrays, x), place.value: value}
         outputs = replay(anatomy.program, values, anatomy.program.outputs)
         return jax.tree_util.tree_unflatten(anatomy.program.out_tree, outputs)
