@@ -25,11 +25,13 @@ if TYPE_CHECKING:
     from jaxcam.attribution import (
         contrast,
         deconvnet,
+        gradient_shap,
         guided_backprop,
         input_x_gradient,
         integrated_gradients,
         occlusion,
         saliency,
+        smooth_grad,
     )
     from jaxcam.program import Layer, accelerate, deconv, guided, layers, patch, tag, tap
 
@@ -57,11 +59,13 @@ __all__ = [  # noqa: RUF022 - by room
     # attribution
     "contrast",
     "deconvnet",
+    "gradient_shap",
     "guided_backprop",
     "input_x_gradient",
     "integrated_gradients",
     "occlusion",
     "saliency",
+    "smooth_grad",
 ]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from jaxcam.attribution import gradients, occluding, paths
+from jaxcam.attribution import gradients, noise, occluding, paths
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,4 +47,6 @@ METHODS: Mapping[str, Method] = _table(
     Method("deconvnet", gradients.deconvnet, "gradient"),
     Method("integrated_gradients", paths.integrated_gradients, "gradient", quick=MappingProxyType({"steps": 4})),
     Method("occlusion", occluding.occlusion, "perturbation", quick=MappingProxyType({"window": 8, "stride": 4})),
+    Method("smooth_grad", noise.smooth_grad, "gradient", random=True, quick=MappingProxyType({"samples": 4})),
+    Method("gradient_shap", noise.gradient_shap, "gradient", random=True, quick=MappingProxyType({"samples": 4})),
 )
