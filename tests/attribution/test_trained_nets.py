@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 import trained_nets as nets
 
-import jaxcam as jc
-
 CAT, RETRIEVER, BIRD = "n02123394", "n02099601", "n01530575"
 
 
