@@ -104,7 +104,7 @@ def check_one_of(name: Any, known: tuple[str, ...], what: str) -> None:
         raise ValueError(f"no {what} '{name}'; there are {', '.join(known)}{'; ' + hint if hint else ''}")
 
 
-def upsample(maps: Array, size: tuple[int, int]) -> Float[Array, "n h w"]:
+def upsample(maps: Array, size: tuple[int, int], align_corners: bool = False) -> Float[Array, "n h w"]:
     """Small maps as large as an image: bilinear between the centers of their places, constant beyond the outermost.
 
     What `torch.nn.functional.interpolate(mode="bilinear", align_corners=False)` does; maps of that size stay as they
@@ -113,5 +113,18 @@ def upsample(maps: Array, size: tuple[int, int]) -> Float[Array, "n h w"]:
     Args:
         maps: (n, h', w').
         size: (h, w), no smaller than the maps.
+        align_corners: whether the outermost places come to lie on the image's corners, as torch's
+            `UpsamplingBilinear2d` has it.
     """
-    return maps if maps.shape[1:] == size else jax.image.resize(maps, (maps.shape[0], *size), "bilinear")
+    if maps.shape[1:] == size:
+        return maps
+    if not align_corners:
+        return jax.image.resize(maps, (maps.shape[0], *size), "bilinear")
+    rows, columns = (jnp.asarray(_between(*of), maps.dtype) for of in zip(size, maps.shape[1:], strict=True))
+    return jnp.einsum("hp,npq,wq->nhw", rows, maps, columns, precision="highest")
+
+
+def _between(size: int, places: int) -> np.ndarray:
+    """The matrix (size, places) that interpolates linearly between places, the first and last on the ends."""
+    at = np.linspace(0, places - 1, size)
+    return np.maximum(1 - np.abs(at[:, None] - np.arange(places)), 0)
