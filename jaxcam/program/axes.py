@@ -29,13 +29,13 @@ def follow_axes(program: Program, x: Value, live: set[Value]) -> dict[Value, Axe
             continue
         for output in node.outputs:
             if output is not None:
-                found = _after(node, program, operands, known, live, output)
+                found = after(node, program, operands, known, live, output)
                 # Under vmap JAX gives some axes as numpy numbers.
                 known[output] = Axes(*(None if axis is None else int(axis) for axis in found))
     return known
 
 
-def _after(
+def after(
     node: Node, program: Program, operands: list[Value], known: dict[Value, Axes], live: set[Value], output: Value
 ) -> Axes:
     source = operands[0]
