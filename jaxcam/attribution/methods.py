@@ -7,7 +7,18 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from jaxcam.attribution import gradients, noise, occluding, paths
+from jaxcam.attribution import (
+    activation_maps,
+    forward_maps,
+    gradients,
+    local_models,
+    masks,
+    noise,
+    occluding,
+    paths,
+    plus_plus,
+    shapley,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,4 +60,42 @@ METHODS: Mapping[str, Method] = _table(
     Method("occlusion", occluding.occlusion, "perturbation", quick=MappingProxyType({"window": 8, "stride": 4})),
     Method("smooth_grad", noise.smooth_grad, "gradient", random=True, quick=MappingProxyType({"samples": 4})),
     Method("gradient_shap", noise.gradient_shap, "gradient", random=True, quick=MappingProxyType({"samples": 4})),
+    Method(
+        "rise",
+        masks.rise,
+        "perturbation",
+        "pixels",
+        random=True,
+        quick=MappingProxyType({"masks": 32, "grid": 4}),
+        signed=False,
+    ),
+    Method(
+        "lime",
+        local_models.lime,
+        "perturbation",
+        "pixels",
+        random=True,
+        quick=MappingProxyType({"segments": "grid", "samples": 64}),
+    ),
+    Method(
+        "kernel_shap",
+        shapley.kernel_shap,
+        "perturbation",
+        "pixels",
+        random=True,
+        quick=MappingProxyType({"segments": "grid", "samples": 64}),
+    ),
+    Method(
+        "shapley_values", shapley.shapley_values, "perturbation", "pixels", quick=MappingProxyType({"segments": "grid"})
+    ),
+    Method("cam", activation_maps.cam, "activation map", "layer", layer=True),
+    Method("grad_cam", activation_maps.grad_cam, "activation map", "layer", layer=True, signed=False),
+    Method("grad_cam_plus_plus", plus_plus.grad_cam_plus_plus, "activation map", "layer", layer=True, signed=False),
+    Method("hires_cam", activation_maps.hires_cam, "activation map", "layer", layer=True),
+    Method("layer_cam", activation_maps.layer_cam, "activation map", "layer", layer=True, signed=False),
+    Method("score_cam", forward_maps.score_cam, "activation map", "layer", layer=True, signed=False),
+    Method("ablation_cam", forward_maps.ablation_cam, "activation map", "layer", layer=True, signed=False),
+    Method("eigen_cam", forward_maps.eigen_cam, "activation map", "layer", layer=True, signed=False),
+    Method("layerwise_maps", forward_maps.layerwise_maps, "activation map", "layer", layer=True),
+    Method("guided_grad_cam", activation_maps.guided_grad_cam, "activation map", layer=True),
 )

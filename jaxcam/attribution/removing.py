@@ -112,7 +112,9 @@ def check_pair(value: Any, name: str) -> tuple[int, int]:
     return check_count(numbers[0], f"the height of {name}"), check_count(numbers[1], f"the width of {name}")
 
 
-def check_number(value: Any, name: str, low: float, high: float = float("inf"), above: bool = False) -> float:
+def check_number(
+    value: Any, name: str, low: float | int, high: float | int = float("inf"), above: bool = False
+) -> float:
     """A number of a range, its ends included but for the lower one if `above`.
 
     Raises:
