@@ -2,13 +2,13 @@
 
 from jaxcam.attribution.activation_maps import cam, grad_cam, guided_grad_cam, hires_cam, layer_cam
 from jaxcam.attribution.forward_maps import ablation_cam, eigen_cam, layerwise_maps, score_cam
-from jaxcam.attribution.plus_plus import grad_cam_plus_plus
 from jaxcam.attribution.gradients import deconvnet, guided_backprop, input_x_gradient, saliency
 from jaxcam.attribution.local_models import lime
 from jaxcam.attribution.masks import rise
 from jaxcam.attribution.noise import gradient_shap, smooth_grad
 from jaxcam.attribution.occluding import occlusion
 from jaxcam.attribution.paths import integrated_gradients
+from jaxcam.attribution.plus_plus import grad_cam_plus_plus
 from jaxcam.attribution.segments import segment
 from jaxcam.attribution.shapley import kernel_shap, shapley_values
 from jaxcam.attribution.targets import contrast
