@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-Target = int | Sequence[int] | np.ndarray | Array | Callable[[Any], Any] | None
+Target = int | np.integer | Sequence[int] | np.ndarray | Array | Callable[[Any], Any] | None
 
 
 @dataclasses.dataclass(frozen=True)
