@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import matplotlib
 import numpy as np
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, Num, UInt8
 
 DIVERGING = "RdBu_r"
 SEQUENTIAL = "cividis"
@@ -156,7 +156,7 @@ def finite(values: Float[Array | np.ndarray, "..."], what: str) -> Float[np.ndar
     return array
 
 
-def check_channels(image: Float[np.ndarray, "*n h w c"]) -> Float[np.ndarray, "*n h w c"]:
+def check_channels(image: Num[np.ndarray, "*n h w c"]) -> Num[np.ndarray, "*n h w c"]:
     """Makes sure that an image can be shown at all: grey has one channel, color has three.
 
     Example:

@@ -12,7 +12,7 @@ from typing import Any, ParamSpec
 
 import matplotlib
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Num
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -205,16 +205,16 @@ class Sheet:
         self.axes: Axes = self.figure.add_axes((0, 0, 1, 1))
         self.axes.set(xlim=(0, width), ylim=(height, 0))
         self.axes.set_axis_off()
-        self._window = (0, width), (height, 0)
+        self.window = (0, width), (height, 0)
 
-    def tile(self, x: float, y: float, width: float, image: Float[np.ndarray, "h w c"], **options: Any) -> AxesImage:
+    def tile(self, x: float, y: float, width: float, image: Num[np.ndarray, "h w c"], **options: Any) -> AxesImage:
         """Puts an image with its top left corner at (x, y); its height follows from its shape."""
         rows, columns = check_channels(image).shape[:2]
         height = width * rows / columns
         values = image[..., 0] if image.shape[-1] == 1 else image
         drawn = self.axes.imshow(values, extent=(x, x + width, y + height, y), aspect="auto", **options)
         self.axes.add_patch(Rectangle((x, y), width, height, fill=False, edgecolor=RULE, linewidth=0.5))
-        self.axes.set(xlim=self._window[0], ylim=self._window[1])
+        self.axes.set(xlim=self.window[0], ylim=self.window[1])
         return drawn
 
     def empty(self, x: float, y: float, width: float, height: float, text: str = "") -> None:
