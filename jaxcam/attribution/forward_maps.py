@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 
 from jaxcam.attribution.asking import Question, check_chunk
 from jaxcam.attribution.baselines import Baseline
-from jaxcam.attribution.bricks import upsample
+from jaxcam.attribution.bricks import check_one_of, upsample
 from jaxcam.attribution.budget import chunk_size, mapped
 from jaxcam.attribution.layer_maps import Layers, Map, at_layers, chosen, weighted
 from jaxcam.attribution.removing import masked_scores, stand_in_of
@@ -163,7 +163,7 @@ def eigen_cam(model: Any, x: Array, target: Target = None, *, layer: Layers = No
     return at_layers(_eigen_cam, model, x, target, layer, center=bool(center))
 
 
-def layerwise_maps(model: Any, x: Array, target: Target = None, *, layer: Layers = None) -> Map:
+def layerwise_maps(model: Any, x: Array, target: Target = None, *, layer: Layers = None, missing: str = "error") -> Map:
     """What a stage of a network lets through: its units weighted by the scale of its own last normalization.
 
     M = Σᵤ γᵤ aᵤ, γ the scale of the batch (group, layer) norm that ends in the layer, on the way with the most
@@ -175,6 +175,8 @@ def layerwise_maps(model: Any, x: Array, target: Target = None, *, layer: Layers
         target: taken for the sake of one signature, and checked; the map does not depend on it.
         layer: a name that `layers` lists, or several (the stages) in a list; None for the last layer with more than
             one place that is no pooling.
+        missing: what to do with a layer without a normalization between it and the convolution before: "error", or
+            "ones" to weigh all its units alike.
 
     Returns:
         Raw maps (n, h, w), h and w the layer's own; for a list of layers a dict of them by name, from one forward
@@ -182,7 +184,7 @@ def layerwise_maps(model: Any, x: Array, target: Target = None, *, layer: Layers
 
     Raises:
         TypeError: images, target or layer of a wrong kind.
-        ValueError: what `grad_cam` raises; a layer without a normalization between it and the convolution before.
+        ValueError: what `grad_cam` raises; a layer without a normalization (unless missing="ones").
 
     Example:
         >>> import jax
@@ -194,7 +196,8 @@ def layerwise_maps(model: Any, x: Array, target: Target = None, *, layer: Layers
         >>> layerwise_maps(net, jnp.array([[[[1.0], [2.0]]]])).tolist()
         [[[9.0, 18.0]]]
     """
-    return at_layers(_layerwise_maps, model, x, target, layer)
+    check_one_of(missing, ("error", "ones"), "choice for a missing normalization")
+    return at_layers(_layerwise_maps, model, x, target, layer, missing=missing)
 
 
 def _score_cam(
@@ -269,7 +272,19 @@ def _component(activations: Float[Array, "n h w u"], center: bool) -> Float[Arra
     return (found * sign[:, None]).reshape(n, h, w)
 
 
-def _layerwise_maps(question: Question, x: Array, *, layer: Any) -> dict[str, Array]:
+def _layerwise_maps(question: Question, x: Array, *, layer: Any, missing: str) -> dict[str, Array]:
     names = chosen(question.model, x, layer)
     found = accelerate(tap(question.model, names))(x)
-    return {name: found[name] @ normalization_scale(question.model, x, name) for name in names}
+    scales = {name: normalization_scale(question.model, x, name) for name in names}
+    absent = [name for name, scale in scales.items() if scale is None]
+    if absent and missing == "error":
+        raise ValueError(
+            f"layer '{absent[0]}' has no normalization between it and the convolution before, so no scale weighs its "
+            "units: name a layer that ends in a batch norm (with its ReLU or residual sum), say missing='ones' to "
+            "weigh all units alike, or use eigen_cam, which needs no class either"
+        )
+
+    def summed(activations: Array, scale: Array | None) -> Array:
+        return jnp.sum(activations, -1) if scale is None else jnp.einsum("nhwu,u->nhw", activations, scale)
+
+    return {name: summed(found[name], scales[name]) for name in names}

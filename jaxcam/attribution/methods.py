@@ -9,6 +9,7 @@ from typing import Any
 
 from jaxcam.attribution import (
     activation_maps,
+    differences,
     forward_maps,
     gradients,
     local_models,
@@ -58,6 +59,7 @@ METHODS: Mapping[str, Method] = _table(
     Method("deconvnet", gradients.deconvnet, "gradient"),
     Method("integrated_gradients", paths.integrated_gradients, "gradient", quick=MappingProxyType({"steps": 4})),
     Method("occlusion", occluding.occlusion, "perturbation", quick=MappingProxyType({"window": 8, "stride": 4})),
+    Method("deep_lift", differences.deep_lift, "gradient"),
     Method("smooth_grad", noise.smooth_grad, "gradient", random=True, quick=MappingProxyType({"samples": 4})),
     Method("gradient_shap", noise.gradient_shap, "gradient", random=True, quick=MappingProxyType({"samples": 4})),
     Method(
@@ -95,7 +97,14 @@ METHODS: Mapping[str, Method] = _table(
     Method("layer_cam", activation_maps.layer_cam, "activation map", "layer", layer=True, signed=False),
     Method("score_cam", forward_maps.score_cam, "activation map", "layer", layer=True, signed=False),
     Method("ablation_cam", forward_maps.ablation_cam, "activation map", "layer", layer=True, signed=False),
-    Method("eigen_cam", forward_maps.eigen_cam, "activation map", "layer", layer=True, signed=False),
-    Method("layerwise_maps", forward_maps.layerwise_maps, "activation map", "layer", layer=True),
+    Method("eigen_cam", forward_maps.eigen_cam, "activation map", "layer", layer=True),
+    Method(
+        "layerwise_maps",
+        forward_maps.layerwise_maps,
+        "activation map",
+        "layer",
+        layer=True,
+        quick=MappingProxyType({"missing": "ones"}),
+    ),
     Method("guided_grad_cam", activation_maps.guided_grad_cam, "activation map", layer=True),
 )

@@ -27,29 +27,25 @@ _ROOTS = {"rsqrt", "sqrt", "pow", "integer_pow"}
 Factors = list[Value | core.Literal]
 
 
-def normalization_scale(model: Any, x: Any, layer: str) -> Float[Array, " u"]:
+def normalization_scale(model: Any, x: Any, layer: str) -> Float[Array, " u"] | None:
     """γ of the last normalization whose scales reach a layer with no convolution in between, one number for each unit.
 
     Args:
         model: any callable `x -> outputs`.
-        x: images; shapes are enough unless the model is a closure over x.
+        x: images.
         layer: a name that `layers` lists.
 
     Returns:
-        γ (u,); ones where the normalization has no scale of its own.
+        γ (u,), ones where the normalization has no scale of its own; None if there is no such normalization.
 
     Raises:
-        ValueError: no such layer, or no normalization right before it.
+        ValueError: no such layer.
     """
     anatomy, arrays = study(model, x)
     place = anatomy.find(layer)
     factors = _Norms(anatomy).before(place)
     if factors is None:
-        raise ValueError(
-            f"layer '{layer}' has no normalization between it and the convolution before, so no scale weighs its "
-            "units; name a layer that ends in a batch norm (with its ReLU or residual sum), or use eigen_cam, which "
-            "needs no class either"
-        )
+        return None
     values = [atom for atom in factors if isinstance(atom, Value)]
     arrays_of = dict(zip(values, replay(anatomy.program, given(anatomy, arrays, x), values), strict=True))
     units = anatomy.layer(place).units
