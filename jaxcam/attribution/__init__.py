@@ -1,6 +1,7 @@
 """Why this output? Gradients, class activation maps, relevance, perturbations. See README.md in this folder."""
 
 from jaxcam.attribution.activation_maps import cam, grad_cam, guided_grad_cam, hires_cam, layer_cam
+from jaxcam.attribution.differences import deep_lift
 from jaxcam.attribution.forward_maps import ablation_cam, eigen_cam, layerwise_maps, score_cam
 from jaxcam.attribution.gradients import deconvnet, guided_backprop, input_x_gradient, saliency
 from jaxcam.attribution.local_models import lime
@@ -18,6 +19,7 @@ __all__ = [
     "cam",
     "contrast",
     "deconvnet",
+    "deep_lift",
     "eigen_cam",
     "grad_cam",
     "grad_cam_plus_plus",
