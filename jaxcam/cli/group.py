@@ -14,6 +14,7 @@ from jaxcam.cli.errors import Interrupted, explain
 SECTIONS = {
     "Start here": ("demo",),
     "A network": ("train", "layers"),
+    "Why this answer?": ("explain",),
     "What its units learned": ("averages", "neurons", "prune"),
     "For reading": ("report",),
 }

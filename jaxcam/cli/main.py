@@ -6,6 +6,7 @@ from jaxcam.cli import environment
 from jaxcam.cli.averages import averages
 from jaxcam.cli.demo import demo
 from jaxcam.cli.errors import MEANINGS
+from jaxcam.cli.explain import explain
 from jaxcam.cli.group import Group
 from jaxcam.cli.layers import layers
 from jaxcam.cli.neurons import neurons
@@ -42,7 +43,7 @@ def cli() -> None:
     """
 
 
-for command in (demo, train, layers, averages, neurons, prune, report):
+for command in (demo, train, layers, explain, averages, neurons, prune, report):
     cli.add_command(command)
 
 

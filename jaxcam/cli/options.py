@@ -77,8 +77,8 @@ def network(default: str | None) -> Callable[[Decorated], Decorated]:
                 metavar="MODEL",
                 required=default is None,
                 show_default=default or False,
-                help="alexnet, vgg11, squeezenet1_1 or resnet50, with --weights; the directory of a training run; a checkpoint "
-                "(.safetensors); or package.module:factory, a function without arguments that returns any "
+                help="alexnet, vgg11, squeezenet1_1 or resnet50, with --weights; the directory of a training run; a "
+                "checkpoint (.safetensors); or package.module:factory, a function without arguments that returns any "
                 "callable model.",
             ),
         ):
@@ -149,6 +149,58 @@ def layers(command: Decorated) -> Decorated:
         multiple=True,
         metavar="NAME",
         help="A layer, as jaxcam layers lists it; may be repeated. Default: every convolution.",
+    )(command)
+
+
+def methods(default: str) -> Callable[[Decorated], Decorated]:
+    """How to explain: `--method`, `--layer`, `--option`, `--seed`, `--batch`.
+
+    Args:
+        default: what is said of a `--method` that is left out.
+    """
+
+    def decorated(command: Decorated) -> Decorated:
+        for decorate in (
+            click.option("--batch", metavar="N", type=Whole(1), default=8, show_default=True, help="Images at once."),
+            click.option(
+                "--seed", metavar="N", type=Whole(0), default=0, show_default=True, help="Of the randomized methods."
+            ),
+            click.option(
+                "--option",
+                multiple=True,
+                metavar="NAME=VALUE",
+                help="Of the methods, such as steps=64, for all that have it, or lime.samples=500 for one; may be "
+                "repeated.",
+            ),
+            click.option(
+                "--layer",
+                multiple=True,
+                metavar="NAME",
+                help="For class activation maps, as jaxcam layers lists it; may be repeated. Default: the last "
+                "convolution.",
+            ),
+            click.option(
+                "--method",
+                multiple=True,
+                metavar="NAME",
+                show_default=default,
+                help="An attribution method, as in docs/reference.md; may be repeated. all: every one that can explain "
+                "the network.",
+            ),
+        ):
+            command = decorate(command)
+        return command
+
+    return decorated
+
+
+def classes(command: Decorated) -> Decorated:
+    """`--classes`."""
+    return click.option(
+        "--classes",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        help="Names of the network's outputs, one a line, in their order; needed where the network does not know them.",
     )(command)
 
 

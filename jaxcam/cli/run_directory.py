@@ -30,6 +30,8 @@ RESULTS: dict[str, tuple[str, ...]] = {
     "averages": ("averages.npz", "confidence.npz", "averages.png", "confidence.png"),
     "neurons": ("sweep.zarr", "similarity.csv", "similarity.png", "dead_units.png", "extremes"),
     "prune": ("pruning.csv", "pruning.png"),
+    "explain": ("maps.npz", "sheet.png", "pictures"),
+    "compare": ("figures.csv", "summary.csv", "summary.md", "summary.png"),
     "demo": ("train", "averages", "neurons", "prune", "report.html"),
 }
 """What each command writes, in this order, beside the two files above."""

@@ -25,8 +25,8 @@ from jaxcam.cli.run_directory import RunDirectory
     metavar="MODEL",
     default="alexnet",
     show_default=True,
-    help="alexnet, vgg11, squeezenet1_1 or resnet50; package.module:factory, called without arguments, for a Flax NNX module of "
-    "yours; or a training run or checkpoint, whose weights are trained further.",
+    help="alexnet, vgg11, squeezenet1_1 or resnet50; package.module:factory, called without arguments, for a Flax NNX "
+    "module of yours; or a training run or checkpoint, whose weights are trained further.",
 )
 @click.option(
     "--convolutions",
