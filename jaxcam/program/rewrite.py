@@ -9,7 +9,8 @@ it becomes
   shifted slices times one matrix; a 1×1 convolution is a matrix product as it stands;
 * differentiates max pooling by a scalar loop (select-and-scatter): here the place of each maximum is saved on the way
 forward, and
-  the way back is one elementwise multiplication.
+  the way back is one elementwise multiplication;
+* writes a batch norm as passes of its own over memory: here its scale goes into the kernel (`fold.py`).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from jaxcam.program.fold import Chain, channelwise
 from jaxcam.program.trace import Node, Program, Replacement, Value, replay, trace
 
 
@@ -64,6 +66,10 @@ def rewrites(program: Program, platform: str | None = None) -> dict[Value, tuple
     if (platform or jax.default_backend()) != "cpu":
         return {}
     found: dict[Value, tuple[tuple[Value, ...], Replacement]] = {}
+    live = program.depending_on(program.inputs)
+    for chain in channelwise(program, live):
+        small = _is_small(chain.convolution, program, chain.shape(program))
+        found[chain.result] = (chain.sources, functools.partial(_folded, chain=chain, small=small))
     for node in program.nodes:
         output = node.outputs[0] if node.outputs else None
         if output is None or any(not isinstance(atom, Value) for atom in node.inputs):
@@ -94,7 +100,21 @@ def _is_small(node: Node, program: Program, result: tuple[int, ...]) -> bool:
     return len(sides) == 2 and (pointwise or any(min(before, after) < reach for before, after, reach in sides))
 
 
-def _shifted(image: Array, kernel: Array, params: dict[str, Any]) -> Array:
+def _folded(image: Array, kernel: Any, *others: Any, chain: Chain, small: bool) -> Array:
+    """A convolution whose kernel holds the scales that follow, and one shift."""
+    kernel = jnp.asarray(kernel)  # a kernel a function closed over may be a numpy array
+    node = chain.convolution
+    spec = node.params["dimension_numbers"]
+    a, b = chain.scale_and_shift(list(others), kernel.shape[spec.rhs_spec[0]])
+    scaled = (kernel * jnp.expand_dims(a, [i for i in range(kernel.ndim) if i != spec.rhs_spec[0]])).astype(
+        kernel.dtype
+    )
+    result = _shifted(image, scaled, params=node.params) if small else node(image, scaled)[0]
+    shift = jnp.expand_dims(b, [i for i in range(result.ndim) if i != spec.out_spec[1]])
+    return result + shift.astype(result.dtype)
+
+
+def _shifted(image: Array, kernel: Any, params: dict[str, Any]) -> Array:
     """A convolution as slices of the image, side by side, times one matrix."""
     spec = params["dimension_numbers"]
     image = jnp.transpose(image, (spec.lhs_spec[0], *spec.lhs_spec[2:], spec.lhs_spec[1]))
