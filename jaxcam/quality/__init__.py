@@ -1,5 +1,21 @@
 """Is the explanation any good? Deletion and insertion, axioms, sanity checks. See README.md in this folder."""
 
+from jaxcam.quality.axioms import Completeness, completeness
 from jaxcam.quality.curves import Curve, deletion, insertion
+from jaxcam.quality.masking import average_drop, average_increase, pointing_game
+from jaxcam.quality.perturbing import infidelity, sensitivity_n
+from jaxcam.quality.stability import max_sensitivity
 
-__all__ = ["Curve", "deletion", "insertion"]
+__all__ = [
+    "Completeness",
+    "Curve",
+    "average_drop",
+    "average_increase",
+    "completeness",
+    "deletion",
+    "infidelity",
+    "insertion",
+    "max_sensitivity",
+    "pointing_game",
+    "sensitivity_n",
+]

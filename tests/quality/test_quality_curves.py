@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.tree_util import Partial
 from numpy.testing import assert_allclose, assert_array_equal
+from quality_nets import images, lit, small_net
 
 import jaxcam as jc
 
@@ -13,31 +13,10 @@ PIXELS = jnp.asarray(np.arange(1.0, 7.0).reshape(1, 2, 3, 1), jnp.float32)  # 1 
 FORWARD = PIXELS[..., 0]  # the largest pixel first
 
 
-def lit(x):
-    """One output for each image, its light; black is dark."""
-    return x.sum((1, 2))
-
-
 def two_classes(x):
     """Logits (light / 2, 0), so that the first class has the probability sigmoid(light / 2)."""
     light = x.sum((1, 2, 3))
     return jnp.stack([light / 2, 0 * light], -1)
-
-
-def small_net(seed=0):
-    rng = np.random.default_rng(seed)
-    p = {"kernel": jnp.asarray(rng.normal(size=(3, 3, 3, 4)), jnp.float32)}
-    p["dense"] = jnp.asarray(rng.normal(size=(4, 5)), jnp.float32)
-
-    def forward(p, x):
-        z = jax.lax.conv_general_dilated(x, p["kernel"], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-        return jax.nn.relu(z).mean((1, 2)) @ p["dense"]
-
-    return Partial(forward, p)
-
-
-def images(n=2, size=6, seed=3):
-    return jnp.asarray(np.random.default_rng(seed).random((n, size, size, 3)), jnp.float32)
 
 
 def slowly(model, x, maps, target, steps, replaced, insert, score):
