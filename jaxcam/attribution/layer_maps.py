@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxcam.attribution.asking import Question, ask
-from jaxcam.attribution.targets import Target, score
+from jaxcam.attribution.targets import Contrast, Target, score
 from jaxcam.program.exposure import expose, first_nonlinear, pooled_then_affine, spatial_layers
 from jaxcam.program.layers import Anatomy, study
 from jaxcam.program.rewrite import accelerate
@@ -98,12 +98,13 @@ def pooled_layers(question: Question, x: Array, layer: str | tuple[str, ...] | N
                 "or use grad_cam"
             )
     names = chosen(question.model, x, layer)
+    summed = not callable(question.target) or isinstance(question.target, Contrast)
     if layer is None:
-        for place in reversed(spatial_layers(anatomy)):
-            if pooled_then_affine(anatomy, place) is None:
+        for place in reversed(spatial_layers(anatomy, pools=True)):
+            if pooled_then_affine(anatomy, place, summed) is None:
                 return (place.name,)
     for name in names:
-        if (complaint := pooled_then_affine(anatomy, anatomy.find(name))) is not None:
+        if (complaint := pooled_then_affine(anatomy, anatomy.find(name), summed)) is not None:
             raise ValueError(
                 f"cam needs a global average pool and then at most a dense layer after layer '{name}', but "
                 f"{complaint}; grad_cam and hires_cam take any head"

@@ -149,10 +149,14 @@ def above(model: Any, x: Array, layer: str) -> tuple[Array, Callable[[Array], An
     return canonical(value, place), accelerate(rest)
 
 
-def spatial_layers(anatomy: Anatomy) -> list[Place]:
-    """The layers with units over more than one place (h, w, u), no poolings, after the first convolution; in order.
+def spatial_layers(anatomy: Anatomy, pools: bool = False) -> list[Place]:
+    """The layers with units over more than one place (h, w, u) from the first convolution on, in order.
 
     A convolution written as a matrix product over the last axis counts as one.
+
+    Args:
+        anatomy: a model's.
+        pools: whether poolings are among them.
     """
     filters: set[Value] = set()
     found = []
@@ -161,7 +165,8 @@ def spatial_layers(anatomy: Anatomy) -> list[Place]:
         if place.kind == "conv" or (place.kind == "dense" and len(shape) == 3):
             filters.add(place.value)
         upstream = anatomy.program.leading_to(place.value)
-        if len(shape) == 3 and shape[0] * shape[1] > 1 and place.kind != "pool" and not filters.isdisjoint(upstream):
+        drawable = len(shape) == 3 and shape[0] * shape[1] > 1 and (pools or place.kind != "pool")
+        if drawable and not filters.isdisjoint(upstream):
             found.append(place)
     return found
 
@@ -192,12 +197,13 @@ def _wanted(program: Program) -> set[Value]:
     return found
 
 
-def pooled_then_affine(anatomy: Anatomy, place: Place) -> str | None:
+def pooled_then_affine(anatomy: Anatomy, place: Place, outputs_summed: bool = True) -> str | None:
     """Why the outputs are not an affine function of the mean over space of a layer, and of nothing else; None if so.
 
     Args:
         anatomy: a model's.
         place: a layer of it with units over space.
+        outputs_summed: whether outputs with space will be summed over it, which is as good as a mean.
 
     Returns:
         A few words that name the operation in the way.
@@ -222,13 +228,14 @@ def pooled_then_affine(anatomy: Anatomy, place: Place) -> str | None:
         if not later.issuperset(operands):
             return f"'{node.name}' adds what does not come from it"
         if not is_linear(node, later):
-            return f"'{node.name}' after it is not linear"
+            kinds = [anatomy.activations[value].kind for value in results if value in anatomy.activations]
+            return f"'{(kinds or [node.name])[0]}' after it is not linear"
         if carrying.isdisjoint(operands):
             continue
         if not _treats_places_alike(node, program, numbers, space(operands[0]), anatomy.live):
             return f"'{node.name}' reads it before its mean over space is taken"
         carrying.update(value for value in results if space(value))
-    if any(value in carrying for value in program.outputs):
+    if not outputs_summed and any(value in carrying for value in program.outputs):
         return "no mean over space is taken of it"
     return None
 
