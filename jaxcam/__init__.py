@@ -23,8 +23,14 @@ from jaxcam.version import __version__
 if TYPE_CHECKING:
     from jaxcam import data, models, neurons, quality, training, viewing
     from jaxcam.attribution import (
+        Balance,
+        RuledLayer,
         ablation_cam,
+        audit,
+        blur_integrated_gradients,
         cam,
+        composites,
+        conservation,
         contrast,
         deconvnet,
         deep_lift,
@@ -34,6 +40,7 @@ if TYPE_CHECKING:
         gradient_shap,
         guided_backprop,
         guided_grad_cam,
+        guided_integrated_gradients,
         hires_cam,
         input_x_gradient,
         integrated_gradients,
@@ -41,13 +48,17 @@ if TYPE_CHECKING:
         layer_cam,
         layerwise_maps,
         lime,
+        lrp,
         occlusion,
+        relevance,
         rise,
+        rules,
         saliency,
         score_cam,
         segment,
         shapley_values,
         smooth_grad,
+        xrai,
     )
     from jaxcam.program import Layer, accelerate, deconv, guided, layers, patch, tag, tap
 
@@ -73,8 +84,14 @@ __all__ = [  # noqa: RUF022 - by room
     "tag",
     "tap",
     # attribution
+    "Balance",
+    "RuledLayer",
     "ablation_cam",
+    "audit",
+    "blur_integrated_gradients",
     "cam",
+    "composites",
+    "conservation",
     "contrast",
     "deconvnet",
     "deep_lift",
@@ -84,6 +101,7 @@ __all__ = [  # noqa: RUF022 - by room
     "gradient_shap",
     "guided_backprop",
     "guided_grad_cam",
+    "guided_integrated_gradients",
     "hires_cam",
     "input_x_gradient",
     "integrated_gradients",
@@ -91,13 +109,17 @@ __all__ = [  # noqa: RUF022 - by room
     "layer_cam",
     "layerwise_maps",
     "lime",
+    "lrp",
     "occlusion",
+    "relevance",
     "rise",
+    "rules",
     "saliency",
     "score_cam",
     "segment",
     "shapley_values",
     "smooth_grad",
+    "xrai",
 ]
 
 

@@ -12,12 +12,14 @@ from jaxcam.attribution import (
     differences,
     forward_maps,
     gradients,
+    layerwise,
     local_models,
     masks,
     noise,
     occluding,
     paths,
     plus_plus,
+    regions,
     shapley,
 )
 
@@ -58,6 +60,18 @@ METHODS: Mapping[str, Method] = _table(
     Method("guided_backprop", gradients.guided_backprop, "gradient"),
     Method("deconvnet", gradients.deconvnet, "gradient"),
     Method("integrated_gradients", paths.integrated_gradients, "gradient", quick=MappingProxyType({"steps": 4})),
+    Method(
+        "blur_integrated_gradients",
+        paths.blur_integrated_gradients,
+        "gradient",
+        quick=MappingProxyType({"steps": 4}),
+    ),
+    Method(
+        "guided_integrated_gradients",
+        paths.guided_integrated_gradients,
+        "gradient",
+        quick=MappingProxyType({"steps": 4}),
+    ),
     Method("occlusion", occluding.occlusion, "perturbation", quick=MappingProxyType({"window": 8, "stride": 4})),
     Method("deep_lift", differences.deep_lift, "gradient"),
     Method("smooth_grad", noise.smooth_grad, "gradient", random=True, quick=MappingProxyType({"samples": 4})),
@@ -90,6 +104,7 @@ METHODS: Mapping[str, Method] = _table(
     Method(
         "shapley_values", shapley.shapley_values, "perturbation", "pixels", quick=MappingProxyType({"segments": "grid"})
     ),
+    Method("lrp", layerwise.lrp, "relevance"),
     Method("cam", activation_maps.cam, "activation map", "layer", layer=True),
     Method("grad_cam", activation_maps.grad_cam, "activation map", "layer", layer=True, signed=False),
     Method("grad_cam_plus_plus", plus_plus.grad_cam_plus_plus, "activation map", "layer", layer=True, signed=False),
@@ -107,4 +122,5 @@ METHODS: Mapping[str, Method] = _table(
         quick=MappingProxyType({"missing": "ones"}),
     ),
     Method("guided_grad_cam", activation_maps.guided_grad_cam, "activation map", layer=True),
+    Method("xrai", regions.xrai, "perturbation", "pixels", quick=MappingProxyType({"steps": 4})),
 )

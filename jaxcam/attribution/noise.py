@@ -30,7 +30,7 @@ def smooth_grad(
     key: Array,
     method: Callable[..., Any] = saliency,
     samples: int = 32,
-    sigma: float = 0.15,
+    sigma: float | int = 0.15,
     kind: str = "mean",
     chunk: int | None = None,
 ) -> Any:
@@ -83,7 +83,7 @@ def gradient_shap(
     key: Array,
     baselines: Array | None = None,
     samples: int = 32,
-    sigma: float = 0.0,
+    sigma: float | int = 0.0,
     chunk: int | None = None,
 ) -> Float[Array, "n h w c"]:
     """How much of the score each number of the image adds, on the way from a random baseline.
