@@ -14,6 +14,7 @@ import jaxcam
 ROOMS = [
     "jaxcam",
     *(f"jaxcam.{room}" for room in ("program", "models", "data", "training", "neurons", "quality", "viewing")),
+    *(f"jaxcam.attribution.{module}" for module in ("composites", "rules")),
 ]
 PAGES = Path(__file__).parents[1]
 

@@ -61,7 +61,7 @@ class Affine:
     def nodes(self) -> tuple[Node, ...]:
         return (self.node, *self.chain)
 
-    def __call__(self, x: Array, *others: Array) -> Array:
+    def __call__(self, x: Array, *others: Any) -> Array:
         """The map as the program computes it.
 
         Args:
@@ -71,22 +71,22 @@ class Affine:
         known = {**dict(zip(self.others, others, strict=True)), self.source: x}
         return _run(self.nodes, known, self.result)
 
-    def kernel(self, *others: Array) -> Array:
+    def kernel(self, *others: Any) -> Array:
         """W: the kernel times the scales that follow it, as large as the kernel."""
-        kernel = others[0]
+        kernel = jnp.asarray(others[0])
         if not self.chain or self.units is None or self.kernel_units is None:
             return kernel * self._uniform_scale(others) if self.chain else kernel
         scale = self._scale(others)
         scale = scale[tuple(slice(None) if axis == self.units else 0 for axis in range(scale.ndim))]
         return kernel * jnp.expand_dims(scale, [axis for axis in range(kernel.ndim) if axis != self.kernel_units])
 
-    def bias(self, x: Array, *others: Array) -> Array:
+    def bias(self, x: Array, *others: Any) -> Array:
         """b: what the map gives where its kernel is zero, as large as the result."""
         if not self.chain:
             return jnp.zeros_like(jax.eval_shape(lambda x: self(x, *others), x))
         return _run(self.chain, self._after_zero(others), self.result)
 
-    def apply(self, x: Array, kernel: Array, bias: Array, *others: Array) -> Array:
+    def apply(self, x: Array, kernel: Array, bias: Array, *others: Any) -> Array:
         """The map with another kernel and bias: y = W·x + b.
 
         Args:
@@ -102,14 +102,14 @@ class Affine:
                 value = node(value)[0]
         return value + bias.astype(value.dtype)
 
-    def _after_zero(self, others: tuple[Array, ...]) -> dict[Value, Any]:
+    def _after_zero(self, others: tuple[Any, ...]) -> dict[Value, Any]:
         (middle,) = self.node.outputs
         assert middle is not None
         aval: Any = self.node.equation.outvars[0].aval
         known: dict[Value, Any] = dict(zip(self.others, others, strict=True))
         return {**known, middle: jnp.zeros(aval.shape, aval.dtype)}
 
-    def _scale(self, others: tuple[Array, ...]) -> Array:
+    def _scale(self, others: tuple[Any, ...]) -> Array:
         """∂y/∂z for each number z that the kernel gives."""
         known = self._after_zero(others)
         (middle,) = self.node.outputs
@@ -117,7 +117,7 @@ class Affine:
         y, pull_back = jax.vjp(lambda z: _run(self.chain, {**known, middle: z}, self.result), known[middle])
         return pull_back(jnp.ones_like(y))[0]
 
-    def _uniform_scale(self, others: tuple[Array, ...]) -> Array:
+    def _uniform_scale(self, others: tuple[Any, ...]) -> Array:
         return self._scale(others).ravel()[0]
 
 
