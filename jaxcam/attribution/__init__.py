@@ -10,12 +10,12 @@ from jaxcam.attribution.local_models import lime
 from jaxcam.attribution.masks import rise
 from jaxcam.attribution.noise import gradient_shap, smooth_grad
 from jaxcam.attribution.occluding import occlusion
-from jaxcam.attribution.paths import integrated_gradients
+from jaxcam.attribution.paths import blur_integrated_gradients, guided_integrated_gradients, integrated_gradients
 from jaxcam.attribution.plus_plus import grad_cam_plus_plus
 from jaxcam.attribution.regions import xrai
 from jaxcam.attribution.segments import segment
 from jaxcam.attribution.shapley import kernel_shap, shapley_values
-from jaxcam.attribution.targets import blur_integrated_gradients, contrast, guided_integrated_gradients
+from jaxcam.attribution.targets import contrast
 
 __all__ = [
     "Balance",
