@@ -14,7 +14,7 @@ from jaxcam.cli.errors import Interrupted, explain
 SECTIONS = {
     "Start here": ("demo",),
     "A network": ("train", "layers"),
-    "Why this answer?": ("explain",),
+    "Why this answer?": ("explain", "compare"),
     "What its units learned": ("averages", "neurons", "prune"),
     "For reading": ("report",),
 }

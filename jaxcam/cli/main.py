@@ -4,6 +4,7 @@ import click
 
 from jaxcam.cli import environment
 from jaxcam.cli.averages import averages
+from jaxcam.cli.compare import compare
 from jaxcam.cli.demo import demo
 from jaxcam.cli.errors import MEANINGS
 from jaxcam.cli.explain import explain
@@ -43,7 +44,7 @@ def cli() -> None:
     """
 
 
-for command in (demo, train, layers, explain, averages, neurons, prune, report):
+for command in (demo, train, layers, explain, compare, averages, neurons, prune, report):
     cli.add_command(command)
 
 

@@ -7,6 +7,7 @@ of a run into report.html. Nothing here computes what is not already in the data
 from jaxcam.viewing import figures
 from jaxcam.viewing.figures import (
     averages,
+    comparison,
     confidence,
     contact_sheet,
     dead_units,
@@ -22,6 +23,7 @@ from jaxcam.viewing.report import report
 
 __all__ = [
     "averages",
+    "comparison",
     "confidence",
     "contact_sheet",
     "dead_units",

@@ -2,12 +2,14 @@
 
 from jaxcam.viewing.figures.accuracy import history, pruning
 from jaxcam.viewing.figures.charts import confidence, dead_units, similarity_curves
+from jaxcam.viewing.figures.comparison import comparison
 from jaxcam.viewing.figures.explanations import contact_sheet, overlay
 from jaxcam.viewing.figures.pictures import averages, extreme_units, maps
 from jaxcam.viewing.figures.style import save
 
 __all__ = [
     "averages",
+    "comparison",
     "confidence",
     "contact_sheet",
     "dead_units",
