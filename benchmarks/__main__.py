@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks import all_units, memory
+from benchmarks import all_units, attribution, memory
 
 
 def main() -> None:
@@ -17,9 +17,17 @@ def main() -> None:
     units.add_argument("--repeats", type=int, default=5)
     peak = commands.add_parser("memory", help="peak memory of all units of VGG11 at 224×224")
     peak.add_argument("--layer", action="append", help="only these layers")
+    methods = commands.add_parser("attribution", help="methods on ResNet50 against Captum and pytorch-grad-cam")
+    methods.add_argument("--method", action="append", help="only those whose name contains this")
+    methods.add_argument("--batch", type=int, default=8)
+    methods.add_argument("--score-cam-images", type=int, default=1, help="how many of the batch Score-CAM gets")
+    methods.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
     if arguments.command == "all-units":
         table = all_units.run(arguments.weights, arguments.repeats, arguments.seed)
+    elif arguments.command == "attribution":
+        a = arguments
+        table = attribution.run(a.method, a.batch, a.score_cam_images, a.repeats, a.seed)
     else:
         table = memory.run(arguments.layer, arguments.seed)
     print(table)
