@@ -250,6 +250,7 @@ def _ablation_cam(
 
 
 def _eigen_cam(question: Question, x: Array, *, layer: Any, center: bool) -> dict[str, Array]:
+    jax.eval_shape(question.scores, x)  # refuses a target that makes no sense
     names = chosen(question.model, x, layer)
     return {name: _component(a, center) for name, a in accelerate(tap(question.model, names))(x).items()}
 
@@ -273,6 +274,7 @@ def _component(activations: Float[Array, "n h w u"], center: bool) -> Float[Arra
 
 
 def _layerwise_maps(question: Question, x: Array, *, layer: Any, missing: str) -> dict[str, Array]:
+    jax.eval_shape(question.scores, x)  # refuses a target that makes no sense
     names = chosen(question.model, x, layer)
     found = accelerate(tap(question.model, names))(x)
     scales = {name: normalization_scale(question.model, x, name) for name in names}
