@@ -123,7 +123,7 @@ def difference(
             total = bend(function, reference[step.source], parts[step.source])
         else:
             before = _places(reference[step.source], step.node, -jnp.inf)
-            total = choose(before, _places(sum(parts[step.source]), step.node, 0))  # type: ignore[arg-type]
+            total = choose(before, _places(sum(parts[step.source]), step.node, 0.0))  # type: ignore[arg-type]
         parts[found] = fresh(total)
     return sum(parts[output])  # type: ignore[return-value]
 
