@@ -4,11 +4,13 @@ from jaxcam.quality.axioms import Completeness, completeness
 from jaxcam.quality.curves import Curve, deletion, insertion
 from jaxcam.quality.masking import average_drop, average_increase, pointing_game
 from jaxcam.quality.perturbing import infidelity, sensitivity_n
+from jaxcam.quality.randomization import Randomization, randomization_check
 from jaxcam.quality.stability import max_sensitivity
 
 __all__ = [
     "Completeness",
     "Curve",
+    "Randomization",
     "average_drop",
     "average_increase",
     "completeness",
@@ -17,5 +19,6 @@ __all__ = [
     "insertion",
     "max_sensitivity",
     "pointing_game",
+    "randomization_check",
     "sensitivity_n",
 ]
