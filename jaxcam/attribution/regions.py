@@ -78,6 +78,7 @@ def xrai(
     """
     check_images(x)
     check_chunk(chunk)
+    x = jnp.asarray(x)
     share = min(1.0, min(x.shape[1:3]) / SIDE)
     if dilation is None:
         dilation = round(DILATION * share) if segments is None else 0
@@ -168,10 +169,9 @@ def grown(values: np.ndarray, masks: np.ndarray, least: int) -> Float[np.ndarray
 
 def _from_both_ends(model: Any, x: Array, target: Target, steps: int, chunk: int | None) -> Array:
     """Integrated gradients from each image's darkest and from its brightest value, their mean."""
-    images = jnp.asarray(x)
-    ends = jnp.stack([images.min((1, 2, 3), keepdims=True), images.max((1, 2, 3), keepdims=True)])
-    baseline = jnp.broadcast_to(ends, (2, *images.shape))
-    return integrated_gradients(model, images, target, baseline=baseline, steps=steps, chunk=chunk)
+    ends = jnp.stack([jnp.min(x, (1, 2, 3), keepdims=True), jnp.max(x, (1, 2, 3), keepdims=True)])
+    baseline = jnp.broadcast_to(ends, (2, *x.shape))
+    return integrated_gradients(model, x, target, baseline=baseline, steps=steps, chunk=chunk)
 
 
 def _checked(segments: Any, x: Any) -> np.ndarray:
