@@ -83,7 +83,6 @@ METHODS: Mapping[str, Method] = _table(
         "pixels",
         random=True,
         quick=MappingProxyType({"masks": 32, "grid": 4}),
-        signed=False,
     ),
     Method(
         "lime",
