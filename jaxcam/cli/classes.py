@@ -32,7 +32,7 @@ class Answers:
         """The class with the largest output, for each image (n,)."""
         return self.probabilities.argmax(-1)
 
-    def name(self, output: int) -> str:
+    def name(self, output: int | np.integer) -> str:
         """What an output is called."""
         return self.names[output] if self.names else f"class {output}"
 
@@ -162,8 +162,8 @@ def said_of(names: Sequence[str], answers: Answers, explained: np.ndarray) -> li
     """A title for each image: what it is called, what the network predicts and what is explained."""
     titles = []
     for name, row, best, target in zip(names, answers.probabilities, answers.predicted, explained, strict=True):
-        title = f"{name}: predicted {answers.name(best)}, {percent(row[best])}"
+        title = f"{name}: predicted {answers.name(best)}, {percent(float(row[best]))}"
         if target != best:
-            title += f"; explained {answers.name(target)}, {percent(row[target])}"
+            title += f"; explained {answers.name(target)}, {percent(float(row[target]))}"
         titles.append(title)
     return titles

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 from rich.progress import Progress
@@ -68,9 +69,8 @@ def measured(
                 figures = np.empty(len(values))
                 for rows, part, count in parts:
                     fill = np.minimum(np.arange(len(part)), count - 1)
-                    answer = FIGURES[name](
-                        asked.network.model, part, ranking[rows][fill], asked.explained[rows][fill], steps=steps
-                    )
+                    map, target = jnp.asarray(ranking[rows][fill]), asked.explained[rows][fill]
+                    answer = FIGURES[name](asked.network.model, jnp.asarray(part), map, target, steps=steps)
                     figures[rows] = np.asarray(answer, float)[:count]
                     bar.advance(task)
                 found[method][name] = np.where(blank, np.nan, figures)

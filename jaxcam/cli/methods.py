@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 from rich.progress import Progress
@@ -18,6 +19,9 @@ from jaxcam.cli.networks import Network
 
 OTHERWISE = {"key": "--seed", "layer": "--layer"}
 """What has an option of its own."""
+
+MORE = ("completeness",)
+"""What makes a method return more than maps."""
 
 Ask = Callable[[Any, Any], Any]
 
@@ -45,7 +49,7 @@ def chosen(names: Sequence[str]) -> list[Method]:
 def keywords(method: Method) -> list[str]:
     """The options of a method that `--option` may set."""
     parameters = inspect.signature(method.function).parameters.values()
-    return [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in OTHERWISE]
+    return [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in (*OTHERWISE, *MORE)]
 
 
 def options_of(methods: Sequence[Method], given: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -111,7 +115,7 @@ def asking(method: Method, network: Network, options: Mapping[str, Any], layer: 
         extra["key"] = jax.random.key(seed)
     if method.layer and layer is not None:
         extra["layer"] = layer
-    return lambda x, target: method.function(network.model, x, target, **extra)
+    return lambda x, target: method.function(network.model, jnp.asarray(x), target, **extra)
 
 
 def check_layer(layer: Sequence[str], methods: Sequence[Method]) -> None:
