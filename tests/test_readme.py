@@ -26,7 +26,9 @@ def test_the_python_of_the_readme_runs_from_top_to_bottom():
     }
     assert names["maps"].shape == (2, 2, 32, 32, 3)
     assert names["logits"].shape == (2, 10)
-    assert names["gradient"].shape == names["x"].shape
+    assert names["gradient"].shape == names["paths"].shape == names["unit"].shape == names["x"].shape
+    assert names["cam"].shape[0] == names["area"].shape[0] == 2
+    assert len(names["figure"].get_axes()) == 1
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
@@ -39,7 +41,7 @@ def test_every_command_of_the_readme_exists_with_its_options():
     from jaxcam.cli.main import cli
 
     commands = re.findall(r"^jaxcam (\w+)(.*?)(?:#.*)?$", "\n".join(blocks(README, "sh")), re.MULTILINE)
-    assert {name for name, _ in commands} >= {"train", "averages", "neurons", "prune", "report"}
+    assert {name for name, _ in commands} >= {"train", "averages", "neurons", "prune", "report", "explain", "compare"}
     for name, rest in commands:
         known = {option for parameter in cli.commands[name].params for option in parameter.opts}
         assert set(re.findall(r"--[\w-]+", rest)) <= known, name
