@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from evidence import relative_error
-from perturbed_nets import HEAD, KERNEL, net
+from perturbed_nets import HEAD, KERNEL, net, np_scores
 
 import jaxcam as jc
 from jaxcam.attribution.local_models import random_pieces
@@ -56,7 +56,7 @@ def score_of_masks(labels, image, target, stand_in=0.0):
 
     def scores(rows):
         kept = np.asarray(rows, bool)[:, labels][..., None]
-        return np.asarray(net(jnp.asarray(np.where(kept, image, stand_in), jnp.float32)))[:, target]
+        return np_scores(np.where(kept, image, stand_in))[:, target]
 
     return scores
 
@@ -72,7 +72,7 @@ def test_the_values_are_shaps(measured):
     exact = jc.shapley_values(net, IMAGES, TARGETS, segments=labels, baseline=0.0)
     fitted = jc.kernel_shap(net, IMAGES, TARGETS, segments=labels, baseline=0.0)
     for i, target in enumerate(TARGETS):
-        scores = score_of_masks(labels[i], np.asarray(IMAGES[i]), target)
+        scores = score_of_masks(labels[i], np.asarray(IMAGES[i], float), target)
         of_all = shap.explainers.ExactExplainer(scores, shap.maskers.Independent(np.zeros((1, 8)), max_samples=1))
         error = relative_error(values_of(exact[i], labels[i]), of_all(np.ones((1, 8))).values[0])
         measured("shapley_values", error)
@@ -95,7 +95,7 @@ def test_the_fit_to_the_same_samples_is_limes(measured):
     distances = metrics.pairwise_distances(rows, rows[:1], metric="cosine").ravel()
     base = lime_base.LimeBase(lambda d: np.sqrt(np.exp(-(d**2) / 0.25**2)))
     for i, target in enumerate(TARGETS):
-        scores = score_of_masks(labels[i], np.asarray(IMAGES[i]), target, 0.2)(rows)
+        scores = score_of_masks(labels[i], np.asarray(IMAGES[i], float), target, 0.2)(rows)
         _, found, _, _ = base.explain_instance_with_data(
             rows, scores[:, None], distances, 0, 16, feature_selection="none"
         )
@@ -127,7 +127,7 @@ def test_xrai_is_pairs(seed, measured):
         theirs = xrai.XRAI().GetMask(image, None, segments=masks, base_attribution=attribution.astype(np.float64))
     found = regions(over_segmented(image.astype(np.float64)), 5)
     assert {mask.tobytes() for mask in found} == {np.asarray(mask, bool).tobytes() for mask in masks if mask.any()}
-    ours = jc.xrai(net, image[None], attributions=attribution[None], dilation=5, gain=50)
+    ours = jc.xrai(net, jnp.asarray(image[None]), attributions=attribution[None], dilation=5, gain=50)
     error = relative_error(ours[0], theirs)
     measured("xrai", error)
     assert error <= 1e-4
