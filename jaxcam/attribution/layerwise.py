@@ -51,7 +51,7 @@ def relevance(model: Any, composite: str | Composite = "epsilon_plus") -> Releva
 
 
 def lrp(
-    model: Any, x: Array, target: Target = None, *, composite: str | Composite = "epsilon_plus"
+    model: Any, x: Array | np.ndarray, target: Target = None, *, composite: str | Composite = "epsilon_plus"
 ) -> Float[Array, "n h w c"]:
     """The score, shared among the numbers of the image layer by layer: layer-wise relevance propagation.
 
@@ -161,7 +161,7 @@ class Balance:
 
 
 def conservation(
-    model: Any, x: Array, target: Target = None, *, composite: str | Composite = "epsilon_plus"
+    model: Any, x: Array | np.ndarray, target: Target = None, *, composite: str | Composite = "epsilon_plus"
 ) -> list[Balance]:
     """How much relevance each equation receives and how much it hands on.
 

@@ -156,11 +156,14 @@ def _is_pointwise(node: Node, program: Program, varying: list[Value]) -> bool:
     shape = program.avals[result].shape
     if any(program.avals[value].shape != shape for value in varying):
         return False
-    if node.body is not None:
-        return all(inner.name in _POINTWISE or inner.body is not None for inner in node.body.nodes) and all(
-            _is_pointwise(inner, node.body, list(inner.operands))
-            for inner in node.body.nodes
-            if len(inner.outputs) == 1 and inner.outputs[0] is not None
+    if node.body is not None:  # a derivative of its own: pointwise if all it computes is, numbers apart
+        read = [atom for operand, atom in zip(node.inputs, node.body.inputs, strict=True) if operand in varying]
+        live = node.body.depending_on(read)
+        inside = [inner for inner in node.body.nodes if inner.varying(live)]
+        return all(
+            len(inner.outputs) == 1 and inner.outputs[0] is not None and _is_pointwise(inner, node.body, vs)
+            for inner in inside
+            if (vs := inner.varying(live))
         )
     return node.name in _POINTWISE
 
