@@ -121,5 +121,5 @@ METHODS: Mapping[str, Method] = _table(
         quick=MappingProxyType({"missing": "ones"}),
     ),
     Method("guided_grad_cam", activation_maps.guided_grad_cam, "activation map", layer=True),
-    Method("xrai", regions.xrai, "perturbation", "pixels", quick=MappingProxyType({"steps": 4})),
+    Method("xrai", regions.xrai, "perturbation", "pixels", quick=MappingProxyType({"steps": 4, "segments": "grid"})),
 )

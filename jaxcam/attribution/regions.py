@@ -17,7 +17,7 @@ from scipy import ndimage
 from jaxcam.attribution.asking import check_chunk, check_images
 from jaxcam.attribution.paths import integrated_gradients
 from jaxcam.attribution.removing import check_count
-from jaxcam.attribution.segments import scaled
+from jaxcam.attribution.segments import Segments, scaled, segment
 from jaxcam.attribution.targets import Target
 
 # What PAIR's saliency takes: Felzenszwalb's scales for an image of 224 × 224 in [−1, 1], and its other settings.
@@ -32,7 +32,7 @@ def xrai(
     target: Target = None,
     *,
     attributions: np.ndarray | Array | None = None,
-    segments: np.ndarray | Array | None = None,
+    segments: Segments = None,
     steps: int = 50,
     dilation: int | None = None,
     gain: int | None = None,
@@ -50,7 +50,8 @@ def xrai(
         target: a class for all images or one for each, None for the predicted class of x, or a callable
             outputs -> (n,).
         attributions: maps in place of the integrated gradients, (n, h, w, c) or (n, h, w); the model is not asked.
-        segments: segment maps in place of Felzenszwalb's at six scales, integers (n, h, w) or several (n, b, h, w).
+        segments: segment maps in place of Felzenszwalb's at six scales, integers (n, h, w) or several (n, b, h, w);
+            or a kind that `segment` knows.
         steps: of the integrated gradients.
         dilation: by how many pixels each region is widened; None for 5 at 224 pixels and in proportion below, and for
             none of segments of your own.
@@ -178,7 +179,7 @@ def _checked(segments: Any, x: Any) -> np.ndarray:
     """Segment maps as several layers for each image (n, b, h, w)."""
     if isinstance(segments, jax.core.Tracer):
         raise ValueError("segment maps are plain arrays, known before jax.jit: regions grow on the host")
-    maps = np.asarray(segments)
+    maps = segment(x, segments) if isinstance(segments, str) else np.asarray(segments)
     maps = maps[:, None] if maps.ndim == 3 else maps
     n, h, w = x.shape[:3]
     if maps.ndim != 4 or (len(maps), *maps.shape[2:]) != (n, h, w) or not maps.shape[1]:
