@@ -16,7 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-Target = int | np.integer | Sequence[int] | np.ndarray | Array | Callable[[Any], Any] | None
+Classes = int | np.integer | Sequence[int] | np.ndarray | Array
+Target = Classes | Callable[[Any], Any] | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Contrast:
         return score(outputs, self.first) - score(outputs, self.second)
 
 
-def contrast(first: int | Sequence[int], second: int | Sequence[int]) -> Contrast:
+def contrast(first: Classes, second: Classes) -> Contrast:
     """A target that asks why one class rather than another.
 
     s(x) = zₐ(x) − z_b(x), with z the outputs (summed over space).
@@ -57,7 +58,7 @@ def contrast(first: int | Sequence[int], second: int | Sequence[int]) -> Contras
         2.0
     """
 
-    def plain(classes: int | Sequence[int]) -> int | tuple[int, ...]:
+    def plain(classes: Any) -> int | tuple[int, ...]:
         numbers = np.asarray(classes)
         if numbers.ndim > 1 or not np.issubdtype(numbers.dtype, np.integer):
             raise TypeError(f"a contrast is between two classes, each an int or one int for each image; got {classes}")
@@ -102,10 +103,12 @@ def check_target(target: Any, outputs: Any) -> None:
         TypeError: a target of no kind known, or outputs only a callable can choose from.
         ValueError: a class out of range, targets of the wrong length, or scores of the wrong shape.
     """
+    if isinstance(target, Contrast):
+        check_target(target.first, outputs)
+        check_target(target.second, outputs)
+        return
     if callable(target):
-        scores = outputs if isinstance(target, Contrast) else jax.eval_shape(target, outputs)
-        if not isinstance(target, Contrast):
-            _check_scores(scores, outputs)
+        _check_scores(jax.eval_shape(target, outputs), outputs)
         return
     leaves = jax.tree_util.tree_leaves(outputs)
     if len(leaves) != 1 or leaves[0] is not outputs:
