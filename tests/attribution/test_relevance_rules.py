@@ -145,7 +145,7 @@ def relu_net(x):
 
 def biased_net(x):
     x = jax.nn.relu(batch_norm(convolve(x, random(3, 3, 2, 4))))
-    x = jax.nn.relu(x + convolve(x, random(3, 3, 4, 4, seed=1)) + random(4, seed=3)).mean((1, 2))
+    x = jax.nn.relu(x + (convolve(x, random(3, 3, 4, 4, seed=1)) + random(4, seed=3))).mean((1, 2))
     return x @ random(4, 3, seed=2) + random(3, seed=4)
 
 
