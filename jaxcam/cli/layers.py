@@ -23,6 +23,7 @@ NETWORKS = (
     "  jaxcam layers\n"
     "  jaxcam layers resnet50\n"
     "  jaxcam layers vgg11 --image-size 32 --classes 10\n"
+    "  jaxcam layers resnet50 --rules epsilon_plus\n"
     "  jaxcam layers runs/train\n"
     "  jaxcam layers mynetworks:make --image-size 64 --channels 1",
 )
@@ -31,13 +32,17 @@ NETWORKS = (
 @click.option("--channels", metavar="N", type=options.Whole(1), help="Of the images; default: the network's own, or 3.")
 @click.option("--classes", metavar="N", type=options.Whole(1), help="Of a network by name; default: 1000.")
 @click.option("--convolutions", metavar="N", type=options.Whole(1), help="Of a network by name: the first N only.")
-def layers(model: str | None, **given: Any) -> None:
+@click.option("--rules", metavar="COMPOSITE", help="List instead which rule of relevance each equation gets.")
+def layers(model: str | None, rules: str | None, **given: Any) -> None:
     """List the layers of MODEL; without MODEL, the networks there are.
 
     MODEL is a name, the directory of a training run, a checkpoint, or package.module:factory. Parameters are those
-    under the layer's own name; the total includes those of batch norm, which stand under others.
+    under the layer's own name; the total includes those of batch norm, which stand under others. --rules takes a
+    composite of layer-wise relevance propagation (epsilon_plus, epsilon_alpha2_beta1_flat, …) and runs nothing.
     """
     if model is None:
+        if rules is not None:
+            raise click.UsageError("--rules is about a network's equations; say which: jaxcam layers MODEL --rules …")
         click.echo(table(["model", "convolutions", ""], NETWORKS))
         click.echo("\nor a training run, a checkpoint, or package.module:factory")
         return
@@ -57,6 +62,9 @@ def layers(model: str | None, **given: Any) -> None:
     config = getattr(network, "config", None)
     size = given["image_size"] or getattr(config, "image_size", 224)
     shape = (1, size, size, given["channels"] or getattr(config, "channels", 3))
+    if rules is not None:
+        click.echo(rule_table(network, jax.ShapeDtypeStruct(shape, jnp.float32), rules))
+        return
     found = layers_of(network, jax.ShapeDtypeStruct(shape, jnp.float32))
     counts = of_layers(network, [layer.name for layer in found])
     rows = [
@@ -71,3 +79,18 @@ def layers(model: str | None, **given: Any) -> None:
     ]
     click.echo(table(["name", "kind", "shape", "units", "parameters"], rows))
     click.echo(f"\n{len(found)} layers, {parameters(network):,} parameters, images {' × '.join(map(str, shape[1:]))}")
+
+
+def rule_table(network: Any, images: Any, composite: str) -> str:
+    """The audit of a network: its equations, grouped as rules see them, with the rule of each group."""
+    from jaxcam.attribution import audit
+
+    found = audit(network, images, composite)
+    rows = [
+        (row.layer or "(images)", row.kind, row.rule, " ".join(row.equations), " × ".join(map(str, row.shape[1:])))
+        for row in found
+    ]
+    without = sum(row.kind == "none" for row in found)
+    equations = sum(len(row.equations) for row in found)
+    verdict = f"{without} without a rule: relevance is refused" if without else "all have a rule"
+    return table(["layer", "kind", "rule", "equations", "shape"], rows) + f"\n\n{equations} equations; {verdict}"

@@ -104,12 +104,16 @@ def channels_of(network: Network, size: int) -> int:
         return int(config.channels)  # type: ignore[union-attr]
     reasons = []
     for channels in (3, 1):
+        x = jax.ShapeDtypeStruct((1, size, size, channels), jnp.float32)
         try:
-            jax.eval_shape(lambda x: network.model(x), jax.ShapeDtypeStruct((1, size, size, channels), jnp.float32))
+            outputs = jax.eval_shape(lambda x: network.model(x), x)
         except Exception as error:  # a user's own network may fail in any way
             reasons.append(one_line(error))
-        else:
+            continue
+        shape = getattr(outputs, "shape", None)
+        if shape is not None and len(shape) >= 2 and shape[0] == 1:
             return channels
+        reasons.append(f"of one image it makes {shape or type(outputs).__name__}, not logits (1, k)")
     raise ValueError(
         f"{network.name} takes neither color nor grey images of {size}×{size}: {reasons[0]}; --image-size is the size"
     )

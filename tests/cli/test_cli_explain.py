@@ -224,23 +224,22 @@ def test_a_method_that_cannot_explain_a_network_ends_the_run_unless_all_were_ask
 ):
     (workplace / "linearnet.py").write_text(
         "import jax.numpy as jnp\ndef make():\n    return lambda x: x.sum((1, 2)) @ jnp.ones((1, 3))\n"
-        "def grey(x):\n    return x\n"
     )
     model = ("--model", "linearnet:make", "--image-size", 8)
     run = tmp_path / "run"
-    line = refused(jaxcam("explain", photos / "cat/1.png", *model, "--method", "guided_backprop", "--out", run))
-    assert line.startswith("guided_backprop: ")
+    line = refused(jaxcam("explain", photos / "cat/1.png", *model, "--method", "grad_cam", "--out", run))
+    assert line.startswith("grad_cam: ")
     assert not run.exists()
     from jaxcam.attribution import methods as table
 
-    few = {name: table.METHODS[name] for name in ("saliency", "guided_backprop")}
+    few = {name: table.METHODS[name] for name in ("saliency", "grad_cam")}
     monkeypatch.setattr("jaxcam.cli.methods.METHODS", few)
     said = jaxcam("explain", photos / "cat/1.png", *model, "--method", "all", "--out", run)
     assert said.code == 0, said
-    assert said.err.startswith("guided_backprop is left out: ")
+    assert said.err.startswith("grad_cam is left out: ")
     results = json.loads((run / "manifest.json").read_text())["results"]
     assert list(results["maps"]) == ["saliency"]
-    assert list(results["left_out"]) == ["guided_backprop"]
+    assert list(results["left_out"]) == ["grad_cam"]
 
 
 def test_a_run_that_fails_halfway_leaves_nothing(jaxcam, photos, out, monkeypatch):

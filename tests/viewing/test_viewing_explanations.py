@@ -168,3 +168,32 @@ def test_the_same_sheet_gives_the_same_file(tmp_path):
     for name in ("a.png", "b.png"):
         viewing.save(viewing.overlay(PHOTOGRAPH, np.eye(12)[:, :10]), tmp_path / name)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def measured(**methods):
+    return {name: {"deletion": np.asarray(values, float)} for name, values in methods.items()}
+
+
+def test_a_comparison_sorts_the_methods_and_marks_the_control():
+    figure = viewing.comparison(
+        measured(cam=[0.3, 0.5], random=[0.6, 0.8], ig=[0.1, 0.1]), small_is_good={"deletion": True}
+    )
+    (axes,) = figure.get_axes()
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["ig", "cam", "random"]
+    assert any(np.allclose(line.get_xdata(), 0.7) and len(line.get_xdata()) == 2 for line in axes.get_lines())
+    dots = [line for line in axes.get_lines() if line.get_alpha() == 0.25]
+    assert [sorted(dot.get_xdata()) for dot in dots] == [[0.1, 0.1], [0.3, 0.5], [0.6, 0.8]]
+
+
+def test_a_method_without_figures_is_last_and_said_to_be_blank():
+    figure = viewing.comparison(measured(blank=[np.nan, np.nan], cam=[0.3, np.nan]), small_is_good={"deletion": False})
+    (axes,) = figure.get_axes()
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["cam", "blank"]
+    assert [text.get_text() for text in axes.texts] == ["blank maps"]
+
+
+def test_methods_with_different_figures_are_refused():
+    with pytest.raises(ValueError, match="ig has the figures insertion, the first method has deletion"):
+        viewing.comparison({"cam": {"deletion": np.zeros(1)}, "ig": {"insertion": np.zeros(1)}})
+    with pytest.raises(ValueError, match="nothing to compare"):
+        viewing.comparison({})
