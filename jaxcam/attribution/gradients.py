@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from jaxcam.attribution.asking import Question, ask
 from jaxcam.attribution.targets import Target
-from jaxcam.program.transform import deconv, guided
+from jaxcam.program.transform import check_rectifies, deconv, guided
 
 
 def saliency(model: Any, x: Array, target: Target = None) -> Float[Array, "n h w c"]:
@@ -96,7 +96,7 @@ def guided_backprop(model: Any, x: Array, target: Target = None) -> Float[Array,
     changes when the weights are randomized (Adebayo et al. 2018; `jc.quality.randomization_check`), so it shows the
     image's edges more than the network's reasons.
     """
-    return ask(_gradient, guided(model), x, target)
+    return ask(_guided_backprop, model, x, target)
 
 
 def deconvnet(model: Any, x: Array, target: Target = None) -> Float[Array, "n h w c"]:
@@ -126,11 +126,21 @@ def deconvnet(model: Any, x: Array, target: Target = None) -> Float[Array, "n h 
     Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks", 2014. Differs from: the paper starts
     from a unit's activation; this starts from one, as Captum does.
     """
-    return ask(_gradient, deconv(model), x, target)
+    return ask(_deconvnet, model, x, target)
 
 
 def _gradient(question: Question, x: Array) -> Array:
     return question.gradient(x)
+
+
+def _guided_backprop(question: Question, x: Array) -> Array:
+    check_rectifies(question.model, x, "guided_backprop")
+    return question.of(guided(question.model)).gradient(x)
+
+
+def _deconvnet(question: Question, x: Array) -> Array:
+    check_rectifies(question.model, x, "deconvnet")
+    return question.of(deconv(question.model)).gradient(x)
 
 
 def _input_x_gradient(question: Question, x: Array) -> Array:

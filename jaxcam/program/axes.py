@@ -54,7 +54,7 @@ def after(
         case "transpose":
             return moved({old: new for new, old in enumerate(params["permutation"])})
         case "broadcast_in_dim":
-            kept = params["broadcast_dimensions"]
+            kept = [int(axis) for axis in params["broadcast_dimensions"]]  # numpy numbers where vmap put them
             return moved({old: new for old, new in enumerate(kept) if shape[old] == new_shape[new]})
         case "squeeze":
             left = [axis for axis in range(len(shape)) if axis not in params["dimensions"]]

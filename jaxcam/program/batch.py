@@ -8,6 +8,7 @@ something that sums, sorts or multiplies along the image axis, on the way to the
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from typing import Any
 
 import jax
@@ -54,11 +55,14 @@ def _program(static: Static, arrays: list[Any], x: jax.ShapeDtypeStruct) -> Prog
     def function(leaves: list[Any], images: Any) -> Any:
         return static.join(leaves)(images)
 
+    def named(program: Program) -> Program:
+        return dataclasses.replace(program, paths=(*static.paths(arrays), ()))
+
     if x.shape[0] == 1:
         # A model written for one image is traced with one: that it takes two is not asked of it.
         with contextlib.suppress(Exception):
-            return trace(function, arrays, jax.ShapeDtypeStruct((2, *x.shape[1:]), x.dtype))
-    return trace(function, arrays, x)
+            return named(trace(function, arrays, jax.ShapeDtypeStruct((2, *x.shape[1:]), x.dtype)))
+    return named(trace(function, arrays, x))
 
 
 def _mixes(node: Node, value: Value, axes: Axes, program: Program) -> bool:
@@ -76,7 +80,7 @@ def _mixes(node: Node, value: Value, axes: Axes, program: Program) -> bool:
             for operand, axes_ in zip(node.inputs, contracted, strict=True)
             if isinstance(operand, Value)
         )
-    if node.name.startswith(("reduce_", "arg")):
+    if node.name.startswith(("reduce_", "arg", "psum", "pmax", "pmin")):  # a named axis under vmap is an axis as well
         return images in params.get("axes", ())
     if node.name.startswith("cum"):
         return params.get("axis") == images

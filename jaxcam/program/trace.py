@@ -346,6 +346,11 @@ class Static:
         leaves = [next(rest) if leaf is _ARRAY else leaf for leaf in self.leaves]
         return jax.tree_util.tree_unflatten(self.tree, leaves)
 
+    def paths(self, arrays: Sequence[Any]) -> tuple[Any, ...]:
+        """Where in the model each of its arrays is."""
+        found = jax.tree_util.tree_flatten_with_path(self.join(arrays))[0]
+        return tuple(path for (path, _), leaf in zip(found, self.leaves, strict=True) if leaf is _ARRAY)
+
 
 class _Array:
     """Stands where an array was."""

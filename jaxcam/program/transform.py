@@ -203,6 +203,25 @@ class Ruled:
         return jax.tree_util.tree_unflatten(anatomy.program.out_tree, outputs)
 
 
+def check_rectifies(model: Any, x: Array, method: str) -> None:
+    """Raises unless something between the images and the outputs of a model rectifies.
+
+    Args:
+        model: any callable `x -> outputs`.
+        x: images (n, h, w, c).
+        method: the method that needs it, for the message.
+
+    Raises:
+        ValueError: there is no rectifier, so a rule for rectifiers changes nothing.
+    """
+    anatomy, _ = study(model, x)
+    if anatomy.live.isdisjoint(anatomy.activations):
+        raise ValueError(
+            f"{method} is another backward pass through ReLUs (or ReLU6, leaky ReLU), and the model has none; its maps "
+            "would be the plain gradient, which is saliency"
+        )
+
+
 def tap(model: Any, layer: str | list[str] | tuple[str, ...]) -> Tap:
     """The part of a model up to a layer, as a model of its own.
 
