@@ -150,6 +150,14 @@ def test_layers_lists_names_kinds_shapes_units_and_parameters(jaxcam):
     assert ["features.conv7", "conv", "2", "×", "2", "×", "512", "512", "2,359,808"] in rows
 
 
+def test_layers_with_rules_lists_the_rule_of_each_equation(jaxcam):
+    said = jaxcam("layers", "tinynet:make", "--image-size", 8, "--channels", 1, "--rules", "epsilon_plus_flat")
+    assert said.code == 0
+    rules = [line.split()[:3] for line in said.out.splitlines()[1:] if " conv " in line]
+    assert rules == [["conv0", "conv", "Flat(stabilizer=1e-06)"], ["conv1", "conv", "ZPlus(stabilizer=1e-06)"]]
+    assert "all have a rule" in said.out
+
+
 def test_layers_without_a_model_lists_the_networks(jaxcam):
     said = jaxcam("layers")
     assert all(name in said.out for name in models.names())
