@@ -31,7 +31,7 @@ def checkpoint(tmp_path):
     ("words", "line"),
     [
         (("layers", "resnet5"), "no model 'resnet5'; did you mean 'resnet50'? jaxcam layers lists"),
-        (("layers", "alexnet", "--rules", "epsilon_pluss"), "no composite 'epsilon_pluss'; did you mean 'epsilon_plus'?"),
+        (("layers", "alexnet", "--rules", "epsilon_pls"), "no composite 'epsilon_pls'; did you mean 'epsilon_plus'?"),
         ((*AVERAGES, "--model", "alexne"), "no model 'alexne'; did you mean 'alexnet'?"),
         ((*AVERAGES, "--model", "alexnet"), "alexnet by its name has learned nothing yet; give --weights FILE"),
         (("train", "--model", "vgg12"), "no model 'vgg12'; did you mean 'vgg11'?"),
