@@ -95,7 +95,7 @@ def _deep_lift(question: Question, x: Array, baseline: Array, rule: str) -> Arra
     return way * jax.grad(score_difference)(way)
 
 
-def rescale(function: Callable[[Array], Array], start: Array, parts: tuple[Array, ...]) -> Array:
+def rescale(function: Callable[[Array], Array], start: Array, parts: tuple[Array, ...]) -> tuple[Array, ...]:
     """Δy = (Δy/Δz) · Δz, the quotient held constant.
 
     Args:
@@ -105,10 +105,10 @@ def rescale(function: Callable[[Array], Array], start: Array, parts: tuple[Array
     """
     (way,) = parts
     change = jax.lax.stop_gradient(function(start + way) - function(start))
-    return _ratio(function, start, change, way) * way
+    return (_ratio(function, start, start + way, change, way) * way,)
 
 
-def reveal_cancel(function: Callable[[Array], Array], start: Array, parts: tuple[Array, ...]) -> Array:
+def reveal_cancel(function: Callable[[Array], Array], start: Array, parts: tuple[Array, ...]) -> tuple[Array, ...]:
     """Δy = (Δy⁺/Δz⁺) · Δz⁺ + (Δy⁻/Δz⁻) · Δz⁻, the quotients held constant.
 
     Each part's change is the mean of what it does alone and what it does after the other.
@@ -124,13 +124,14 @@ def reveal_cancel(function: Callable[[Array], Array], start: Array, parts: tuple
     )
     rise = ((raised - nothing) + (all_of_it - lowered)) / 2
     fall = ((lowered - nothing) + (all_of_it - raised)) / 2
-    return _ratio(function, start, rise, up) * up + _ratio(function, start, fall, low) * low
+    end = start + up + low
+    return _ratio(function, start, end, rise, up) * up, _ratio(function, start, end, fall, low) * low
 
 
-def _ratio(function: Callable[[Array], Array], start: Array, change: Array, way: Array) -> Array:
-    """The change for each unit of the way; the derivative where there is no way to speak of."""
-    way = jax.lax.stop_gradient(way)
-    slope = jax.jvp(function, (start + way,), (jnp.ones_like(start),))[1]
+def _ratio(function: Callable[[Array], Array], start: Array, end: Array, change: Array, way: Array) -> Array:
+    """The change for each unit of the way; the derivative at the end where there is no way to speak of."""
+    way, end = jax.lax.stop_gradient((way, end))
+    slope = jax.jvp(function, (end,), (jnp.ones_like(end),))[1]
     nowhere = is_rounding(way, start)
     return jax.lax.stop_gradient(jnp.where(nowhere, slope, change / jnp.where(nowhere, 1, way)))
 

@@ -36,8 +36,9 @@ POINTWISE = frozenset(
     xor""".split()  # noqa: SIM905 - a list of these would be a page
 )
 Parts = tuple[Array, ...]
-# (function of one number, its operand at the reference, the parts of its difference) ↦ the result's difference
-Bend = Callable[[Callable[[Array], Array], Array, Parts], Array]
+# (function of one number, its operand at the reference, the parts of its difference) ↦ the result's difference, as
+# the sum of what each part makes
+Bend = Callable[[Callable[[Array], Array], Array, Parts], Parts]
 # (the numbers of every window at the reference (p, …), their differences (p, …)) ↦ the difference of the maxima (…)
 Choose = Callable[[Array, Array], Array]
 
@@ -95,21 +96,26 @@ def difference(
     fast = rewrites(program)
     wanted = _read_at_the_reference(steps, live)
     values = given(anatomy, arrays, start)
-    reference = dict(zip(wanted, replay(program, values, wanted, fast), strict=True))
+    reference = {
+        value: jnp.asarray(array) for value, array in zip(wanted, replay(program, values, wanted, fast), strict=True)
+    }
 
-    def fresh(total: Array) -> Parts:
+    def fresh(pieces: Parts, scale: Any = 0) -> Parts:
+        total: Array = sum(pieces)  # type: ignore[assignment]
         if not split:
             return (total,)
-        # Where there is no difference, half of it raises.
-        up = jax.lax.stop_gradient((1 + jnp.sign(total)) / 2)
+        # Where the pieces cancel, what rounding leaves has no sign: half of nothing raises.
+        noise = 8 * jnp.finfo(total.dtype).eps * (scale + sum(jnp.abs(piece) for piece in pieces))
+        sign = jnp.where(jnp.abs(total) <= noise, 0, jnp.sign(total)) if len(pieces) > 1 else jnp.sign(total)
+        up = jax.lax.stop_gradient((1 + sign) / 2)
         return up * total, (1 - up) * total
 
-    parts: dict[Value, Parts] = {anatomy.x: fresh(way)}
+    parts: dict[Value, Parts] = {anatomy.x: fresh((way,))}
     for step in steps:
         if step.kind == "linear":
             operands = {value: parts[value] for value in step.node.varying(live)}
             if split and is_affine(step.node, live):  # the weights of a layer meet whole differences
-                operands = {value: fresh(sum(both)) for value, both in operands.items()}  # type: ignore[arg-type]
+                operands = {value: fresh(both) for value, both in operands.items()}
             parts.update(_through_linear(step.node, program, live, reference, operands, fast))
             continue
         found = step.node.outputs[0]
@@ -120,11 +126,13 @@ def difference(
             def function(z: Array, fixed: Any = fixed, step: Step = step, found: Value = found) -> Array:
                 return replay(program, {**fixed, step.source: z}, [found])[0]
 
-            total = bend(function, reference[step.source], parts[step.source])
+            pieces = bend(function, reference[step.source], parts[step.source])
+            scale = jnp.abs(reference[step.source]) + sum(jnp.abs(part) for part in parts[step.source])
+            parts[found] = fresh(pieces, scale)
         else:
             before = _places(reference[step.source], step.node, -jnp.inf)
-            total = choose(before, _places(sum(parts[step.source]), step.node, 0.0))  # type: ignore[arg-type]
-        parts[found] = fresh(total)
+            whole: Array = sum(parts[step.source])  # type: ignore[assignment]
+            parts[found] = fresh((choose(before, _places(whole, step.node, 0.0)),))
     return sum(parts[output])  # type: ignore[return-value]
 
 
