@@ -2,23 +2,20 @@
 
 Batch norm in inference mode is z ↦ a·z + b with one a and one b for each channel, and so is a bias. A convolution is
 linear, so a goes into its kernel and b is added once: the same values (up to rounding) for a third of the memory
-traffic. `channelwise` finds such chains by what they compute; whoever wrote the batch norm does not matter.
+traffic. `channelwise` takes such chains from the affine maps of a program, whoever wrote the batch norm.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Container
 from typing import Any
 
 import jax.numpy as jnp
 from jax.extend import core
 from jaxtyping import Array
 
+from jaxcam.program.affine import SCALES, SHIFTS, affine_maps
 from jaxcam.program.trace import Node, Program, Value
-
-_SCALES = frozenset(["mul", "div"])
-_SHIFTS = frozenset(["add", "add_any", "sub"])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,45 +68,36 @@ class Chain:
         return a, b
 
 
-def channelwise(program: Program, live: Container[Value]) -> list[Chain]:
+def channelwise(program: Program, live: set[Value]) -> list[Chain]:
     """Every convolution that scales or shifts of its channels follow, and nothing else reads in between."""
-    readers, makers = program.consumers(), {v: node for node in program.nodes for v in node.outputs if v is not None}
-    returned = {atom for atom in program.outputs if isinstance(atom, Value)}
+    makers = {value: node for node in program.nodes for value in node.outputs if value is not None}
     found = []
-    for node in program.nodes:
-        value = node.outputs[0] if node.outputs else None
-        if node.name != "conv_general_dilated" or value is None or len(node.operands) != 2:
+    for affine in affine_maps(program, live):
+        if affine.kind != "conv":
             continue
-        if node.operands[0] not in live or node.operands[1] in live:
-            continue
-        axis = node.params["dimension_numbers"].out_spec[1]
-        steps: list[tuple[str, Any, bool]] = []
-        while value not in returned and len(following := readers.get(value, [])) == 1:
-            step = _step(following[0], value, axis, program, live, makers)
+        axis = affine.node.params["dimension_numbers"].out_spec[1]
+        (signal,) = affine.node.outputs
+        steps: list[tuple[str, Value | core.Literal, bool]] = []
+        for node in affine.chain:
+            step = None if signal is None else _step(node, signal, axis, program, makers)
             if step is None:
                 break
             steps.append(step)
-            (value,) = following[0].outputs
-            assert value is not None
-        if steps:
-            found.append(Chain(node, value, tuple(steps)))
+            (signal,) = node.outputs
+        if steps and signal is not None:
+            found.append(Chain(affine.node, signal, tuple(steps)))
     return found
 
 
 def _step(
-    node: Node, signal: Value, axis: int, program: Program, live: Container[Value], makers: dict[Value, Node]
+    node: Node, signal: Value, axis: int, program: Program, makers: dict[Value, Node]
 ) -> tuple[str, Value | core.Literal, bool] | None:
-    """One scale or shift of the channels, if the node is such."""
-    if node.name not in _SCALES | _SHIFTS or len(node.varying(live)) != 1 or node.outputs[0] is None:
+    """One scale or shift of the channels, if the node of an affine map is such."""
+    if node.name not in SCALES | SHIFTS:
         return None
     first = isinstance(node.inputs[0], Value) and node.inputs[0] == signal
-    if node.name == "div" and not first:
-        return None
     other = node.inputs[1 if first else 0]
-    if not isinstance(other, Value):
-        return node.name, other, first
-    shape = program.avals[other].shape
-    if shape == ():
+    if not isinstance(other, Value) or program.avals[other].shape == ():
         return node.name, other, first
     # JAX broadcasts to the full shape first: what is broadcast is what counts.
     maker = makers.get(other)
@@ -118,6 +106,6 @@ def _step(
         before, places = program.avals[source].shape, maker.params["broadcast_dimensions"]
         if all(size == 1 or place == axis for size, place in zip(before, places, strict=True)):
             return node.name, source, first
-    if all(size == 1 or place == axis for place, size in enumerate(shape)):
+    if all(size == 1 or place == axis for place, size in enumerate(program.avals[other].shape)):
         return node.name, other, first
     return None
