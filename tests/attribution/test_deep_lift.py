@@ -90,6 +90,7 @@ def check_sums(model, x, baseline, rule, tolerance, target=2):
     return maps
 
 
+@pytest.mark.evidence("deep_lift", kind="axiom", source="summation to delta")
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("function", NETS, ids=lambda f: f.__name__)
 def test_maps_sum_to_the_difference_of_scores(function, rule):
@@ -180,6 +181,7 @@ def reveal_cancel_in_numpy(x, start, layers):
     return multiplier
 
 
+@pytest.mark.evidence("deep_lift", kind="twin", source="both rules in numpy, from the paper")
 @pytest.mark.parametrize(("rule", "twin"), list(zip(RULES, (rescale_in_numpy, reveal_cancel_in_numpy), strict=True)))
 @pytest.mark.parametrize("depth", [2, 3, 4])
 def test_dense_layers_are_the_slow_twins(rule, twin, depth):
@@ -243,6 +245,7 @@ def test_a_maximum_is_due_to_its_winners_then_and_now():
     assert falling.ravel().tolist() == [-2, 0]
 
 
+@pytest.mark.evidence("deep_lift", kind="axiom", source="exact on a linear net")
 @pytest.mark.parametrize("rule", RULES)
 def test_on_a_linear_net_it_is_input_times_gradient(rule):
     model = net(lambda p, x: norm(p, stem(p, x)).mean((1, 2)) @ p["head"])
@@ -257,6 +260,7 @@ def test_near_the_image_the_multipliers_are_the_gradient():
         assert_allclose(found, jc.saliency(model, x, 1), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.evidence("deep_lift", kind="axiom", source="its own baseline gets nothing")
 @pytest.mark.parametrize("rule", RULES)
 def test_the_image_as_its_own_baseline_gets_nothing(rule):
     maps = jc.deep_lift(net(max_pooled), jnp.float32(IMAGES), 1, baseline=np.float32(IMAGES), rule=rule)

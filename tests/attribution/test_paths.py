@@ -105,6 +105,7 @@ def guided_in_numpy(image, start, target, steps, fraction, distance):
     return maps.reshape(image.shape)
 
 
+@pytest.mark.evidence("integrated_gradients", kind="twin", source="numpy, step by step")
 @pytest.mark.parametrize("method", METHODS)
 def test_the_straight_path_is_the_slow_twins(method):
     start = np.full(SHAPE, 0.3)
@@ -116,6 +117,7 @@ def test_the_straight_path_is_the_slow_twins(method):
     assert_allclose(found, expected, rtol=1e-11, atol=1e-13)
 
 
+@pytest.mark.evidence("blur_integrated_gradients", kind="twin", source="numpy, by the cosine transform")
 @pytest.mark.parametrize("method", METHODS)
 def test_the_path_out_of_a_blur_is_the_slow_twins(method):
     with jax.enable_x64(True):
@@ -126,6 +128,7 @@ def test_the_path_out_of_a_blur_is_the_slow_twins(method):
     assert_allclose(found, expected, rtol=0, atol=1e-8)  # the twin's direction is a finite difference
 
 
+@pytest.mark.evidence("guided_integrated_gradients", kind="twin", source="numpy, number by number")
 @pytest.mark.parametrize(("fraction", "distance"), [(0.25, 0.02), (0.1, 0.3), (1, 1)])
 def test_the_guided_path_is_the_slow_twins(fraction, distance):
     with jax.enable_x64(True):
@@ -136,6 +139,7 @@ def test_the_guided_path_is_the_slow_twins(fraction, distance):
     assert_allclose(found, expected, rtol=0, atol=1e-12)
 
 
+@pytest.mark.evidence("integrated_gradients", kind="axiom", source="completeness")
 @pytest.mark.parametrize("baseline", [None, 0.5, "blur", IMAGES[::-1].copy(), IMAGES[0] ** 2])
 def test_maps_sum_to_the_difference_of_scores(baseline):
     with jax.enable_x64(True):
@@ -161,6 +165,7 @@ def test_the_gap_is_what_it_says():
     assert_allclose(gap, expected, rtol=1e-9)
 
 
+@pytest.mark.evidence("blur_integrated_gradients", kind="axiom", source="completeness")
 def test_a_path_out_of_a_blur_sums_to_the_difference_of_scores():
     with jax.enable_x64(True):
         x, model = jnp.asarray(IMAGES), net(dtype=jnp.float64)
@@ -171,6 +176,7 @@ def test_a_path_out_of_a_blur_sums_to_the_difference_of_scores():
         assert_allclose(gap, 0, atol=1e-9)
 
 
+@pytest.mark.evidence("guided_integrated_gradients", kind="axiom", source="completeness in the limit")
 def test_more_steps_bring_the_guided_path_nearer_to_completeness():
     gaps = [
         np.abs(jc.guided_integrated_gradients(net(), jnp.float32(IMAGES), 1, steps=s, completeness=True)[1]).max()
@@ -188,6 +194,7 @@ def test_several_baselines_give_the_mean_of_their_maps():
     assert_allclose(gap, np.mean([g for _, g in each], 0), atol=1e-6)
 
 
+@pytest.mark.evidence("integrated_gradients", kind="axiom", source="exact on a linear net")
 @pytest.mark.parametrize("method", METHODS)
 def test_one_step_is_exact_on_a_linear_net(method):
     x, model = jnp.float32(IMAGES), net(linear)
@@ -197,6 +204,7 @@ def test_one_step_is_exact_on_a_linear_net(method):
     assert_allclose(gap, 0, atol=1e-6)
 
 
+@pytest.mark.evidence("guided_integrated_gradients", kind="axiom", source="exact on a linear net")
 def test_the_guided_path_is_exact_on_a_linear_net():
     x, model = jnp.float32(IMAGES), net(linear)
     assert_allclose(
@@ -210,6 +218,7 @@ def test_gauss_legendre_is_exact_for_polynomials():
     assert_allclose(jc.integrated_gradients(model, x, 0, steps=2)[..., 0], x[..., 0] ** 4, rtol=1e-5)
 
 
+@pytest.mark.evidence("integrated_gradients", kind="axiom", source="symmetry")
 def test_numbers_that_matter_alike_get_alike():
     x = jnp.full((1, 1, 3, 1), 0.7)
     model = lambda x: jnp.tanh(x[:, 0, 0] + x[:, 0, 1]) * (1 + x[:, 0, 2])
@@ -217,6 +226,7 @@ def test_numbers_that_matter_alike_get_alike():
     assert float(first) == float(second) != 0
 
 
+@pytest.mark.evidence("integrated_gradients", kind="axiom", source="dummy")
 def test_a_number_that_does_not_matter_gets_nothing():
     model = lambda x: jnp.tanh(x[:, 0, 0])
     for path in PATHS[::2]:
@@ -225,6 +235,7 @@ def test_a_number_that_does_not_matter_gets_nothing():
         assert maps[:, 0, 0].any()
 
 
+@pytest.mark.evidence("integrated_gradients", kind="axiom", source="implementation invariance")
 def test_nets_that_compute_the_same_are_explained_the_same():
     x, model = jnp.float32(IMAGES), net()
 

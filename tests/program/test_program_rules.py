@@ -97,6 +97,7 @@ class Twin:
         return Partial(apply, {name: jnp.asarray(value) for name, value in self.p.items()})
 
 
+@pytest.mark.evidence("guided_backprop", "deconvnet", "guided", "deconv", kind="twin", source="numpy, layer by layer")
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize("rule", RULES)
 def test_a_rule_equals_its_slow_twin(rule, seed):
@@ -294,6 +295,7 @@ def test_what_is_linear_or_selects_needs_no_rule():
             np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.evidence("guided", "deconv", kind="axiom", source="a linear model has its gradient")
 def test_a_rule_on_a_linear_model_is_its_gradient():
     kernel = jnp.asarray(np.random.default_rng(0).normal(size=(3, 5)), jnp.float32)
     model = lambda x: x.mean((1, 2)) @ kernel

@@ -70,6 +70,7 @@ def draws(samples, shape, sigma=0.2):
     return np.stack([sigma * jax.random.normal(jax.random.fold_in(KEY, i), shape) for i in range(samples)])
 
 
+@pytest.mark.evidence("infidelity", kind="twin", source="the formula in numpy")
 @pytest.mark.parametrize("scaled", [False, True])
 def test_infidelity_is_its_formula(scaled):
     model, x, target = small_net(), images(), [4, 0]
@@ -148,6 +149,7 @@ def test_input_x_gradient_correlates_fully_on_a_linear_model():
     assert jnp.all(shuffled < 0.9)
 
 
+@pytest.mark.evidence("sensitivity_n", kind="twin", source="the formula in numpy")
 def test_sensitivity_n_is_its_formula():
     model, x = small_net(), images()
     maps = np.asarray(jc.input_x_gradient(model, x, 2), np.float64)

@@ -74,6 +74,7 @@ def test_the_predicted_class_is_settled_before_anything_is_taken_away():
     assert_array_equal(found.curve, [[11, 5, 0, -4, -7, -9, -10]])
 
 
+@pytest.mark.evidence("deletion", "insertion", kind="twin", source="one image after another")
 @pytest.mark.parametrize("score", ["probability", "output"])
 @pytest.mark.parametrize("insert", [False, True])
 def test_both_equal_the_slow_twin_on_a_network(insert, score):

@@ -30,6 +30,7 @@ def test_where_the_map_is_low_the_baseline_is_seen():
     assert_allclose(jc.quality.average_drop(lit, ROW, maps, score="output", baseline=1), [1 - (4 + 1 + 1) / 8])
 
 
+@pytest.mark.evidence("average_drop", "average_increase", kind="twin", source="the formula in numpy")
 def test_drops_equal_their_formula_on_a_network():
     model, x = small_net(), images()
     maps = jc.saliency(model, x, [0, 3])
