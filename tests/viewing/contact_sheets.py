@@ -28,7 +28,6 @@ OPTIONS = {
     "rise": {"masks": 600},
     "lime": {"samples": 400},
     "kernel_shap": {"samples": 400},
-    "shapley_values": {"segments": "grid"},
     "layerwise_maps": {"missing": "ones"},
 }
 
@@ -75,12 +74,13 @@ def digits(count=2):
     return Tiny(), x, [f"digit {index}" for index in range(count)]
 
 
-def all_maps(model, x, options):
-    """The maps of every method, by name; of several layers each by its own."""
+def maps_of(model, x, options):
+    """The maps of the methods that options are given for, by name; of several layers each by its own."""
     maps = {}
-    for name, method in METHODS.items():
+    for name in options:
+        method = METHODS[name]
         extra = {"key": jax.random.key(0)} if method.random else {}
-        answer = method.function(model, jnp.asarray(x), **extra, **options.get(name, {}))
+        answer = method.function(model, jnp.asarray(x), **extra, **options[name])
         several = answer if isinstance(answer, dict) else {"": answer}
         maps |= {f"{name}:{layer}" if layer else name: np.asarray(values) for layer, values in several.items()}
     return maps
@@ -106,8 +106,9 @@ def blank(x, maps):
 
 def main(path):
     model, x, titles = photographs() if (DATA / "squeezenet").is_dir() else digits(3)
-    options = OPTIONS if (DATA / "squeezenet").is_dir() else {name: m.quick for name, m in METHODS.items()}
-    maps = all_maps(model, x, options)
+    quick = not (DATA / "squeezenet").is_dir()
+    options = {name: method.quick if quick else OPTIONS.get(name, {}) for name, method in METHODS.items()}
+    maps = maps_of(model, x, options)
     jc.viewing.save(draw(x, maps, titles), path, dpi=150)
     empty = blank(x, maps)
     if empty:
