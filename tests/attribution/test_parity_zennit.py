@@ -20,7 +20,9 @@ pytest.importorskip("zennit", reason="zennit is not installed")
 import torchvision  # noqa: E402
 import zennit.attribution  # noqa: E402
 import zennit.composites  # noqa: E402
+import zennit.rules  # noqa: E402
 import zennit.torchvision  # noqa: E402
+import zennit.types  # noqa: E402
 
 import jaxcam as jc  # noqa: E402
 from jaxcam import models  # noqa: E402
@@ -108,14 +110,34 @@ def net(request):
     return twin, ours, [canonizer() for canonizer in canonizers]
 
 
+@pytest.mark.evidence("lrp", "relevance", kind="library", source="zennit 0.5", tolerance=1e-3)
 @pytest.mark.parametrize("name", COMPOSITES)
-def test_a_composite_gives_zennits_map(net, name):
+def test_a_composite_gives_zennits_map(net, name, measured):
     twin, model, canonizers = net
     ours = jc.lrp(model, IMAGES, TARGETS, composite=name)
-    assert relative_error(ours, theirs(twin, name, canonizers)) < 1e-3
+    error = relative_error(ours, theirs(twin, name, canonizers))
+    measured("lrp", error)
+    assert error < 1e-3
 
 
-def test_epsilon_gamma_box_gives_zennits_map(net):
+def test_w_square_in_the_first_layer_gives_zennits_map():
+    twin, model = vgg11()
+    first = [(zennit.types.Linear, zennit.rules.WSquare())]
+    composite = zennit.composites.EpsilonPlusFlat()
+    composite.first_map = first
+    one_hot = torch.eye(10, dtype=torch.float64)[TARGETS]
+    with zennit.attribution.Gradient(model=twin.to(torch.float64), composite=composite) as attributor:
+        _, maps = attributor(channels_first(IMAGES.astype(np.float64)), lambda outputs: outputs * one_hot)
+    ours = jc.lrp(
+        model, IMAGES, TARGETS, composite=jc.composites.epsilon_plus().with_rules({"first": jc.rules.WSquare()})
+    )
+    assert relative_error(ours, np.moveaxis(maps.numpy(), 1, -1)) < 1e-3
+
+
+@pytest.mark.evidence("lrp", kind="library", source="zennit 0.5", tolerance=1e-3)
+def test_epsilon_gamma_box_gives_zennits_map(net, measured):
     twin, model, canonizers = net
     ours = jc.lrp(model, IMAGES, TARGETS, composite=jc.composites.epsilon_gamma_box(LOW, HIGH))
-    assert relative_error(ours, theirs(twin, "epsilon_gamma_box", canonizers, low=LOW, high=HIGH)) < 1e-3
+    error = relative_error(ours, theirs(twin, "epsilon_gamma_box", canonizers, low=LOW, high=HIGH))
+    measured("lrp", error)
+    assert error < 1e-3

@@ -38,6 +38,7 @@ def pulled_back(model, composite, x, relevance):
     return np.asarray(jax.vjp(jc.relevance(model, composite), jnp.asarray(x))[1](jnp.asarray(relevance))[0])
 
 
+@pytest.mark.evidence("lrp", "relevance", kind="twin", source="each rule in matrix form", tolerance=1e-9)
 @pytest.mark.parametrize("name", RULES)
 @pytest.mark.parametrize("affine", MAPS)
 def test_a_rule_is_its_matrix_form(affine, name):
@@ -152,6 +153,7 @@ def biased_net(x):
 X = random(2, *IMAGE, seed=5)
 
 
+@pytest.mark.evidence("lrp", kind="axiom", source="ε → 0: input times gradient")
 def test_as_epsilon_vanishes_relevance_is_input_times_gradient():
     tiny = rules.Epsilon(1e-13)
     composite = Composite(tiny, tiny, rules.Norm(1e-13), rules.Norm(1e-13))
@@ -188,6 +190,7 @@ def test_as_gamma_grows_positive_outputs_get_zplus():
 CONSERVING = {name: rule for name, (rule, _) in RULES.items() if name != "epsilon of a tenth"}
 
 
+@pytest.mark.evidence("lrp", "conservation", kind="axiom", source="every equation hands on what it receives")
 @pytest.mark.parametrize("name", CONSERVING)
 def test_without_biases_every_equation_hands_on_what_it_receives(name):
     rule = CONSERVING[name]
