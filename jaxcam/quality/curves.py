@@ -24,7 +24,7 @@ class Curve:
     """The score of each image while its pixels are exchanged, the most important ones first.
 
     Attributes:
-        fractions: the share of pixels exchanged, (steps + 1,), from 0 to 1.
+        fractions: the share of pixels (or patches) exchanged, (steps + 1,), from 0 to 1.
         curve: the score at each of them, (n, steps + 1).
         area: the area under each curve (n,), by trapezoids: the mean score on the way.
     """
@@ -44,6 +44,7 @@ def deletion(
     baseline: Baseline = None,
     score: str = "probability",
     absolute: bool = False,
+    patch: int = 1,
     chunk: int | None = None,
 ) -> Curve:
     """How fast the score falls as the pixels a map holds important are taken away, most important first.
@@ -62,6 +63,8 @@ def deletion(
         score: "probability", the softmax of the outputs, or "output", the outputs as they are; a callable target gets
             them as they are in any case.
         absolute: whether strong evidence against the target is important too: |map| instead of the map with its sign.
+        patch: the side, in pixels, of squares that are exchanged as a whole, ranked by the mean of the map in them; 1
+            for single pixels.
         chunk: how many steps at once; None for what fits in memory. It does not change the answer.
 
     Returns:
@@ -79,11 +82,12 @@ def deletion(
         [[4.0, 3.0, 2.0, 1.0, 0.0]]
 
     Petsiuk et al., "RISE: Randomized Input Sampling for Explanation of Black-box Models", 2018. When it misleads: an
-    image with holes is none the network was trained on; a map may win by pointing at what breaks it fastest, and by
-    the order of its ties (row by row), of which a rectified map has many.
+    image with holes is none the network was trained on; a map may win by pointing at what breaks it fastest. Single
+    pixels strewn about break a network sooner than as many in one place, so maps of different grain are to be compared
+    by patches (Samek et al. 2017). Ties are taken row by row, and a rectified map has many.
     """
     replaced = instead(baseline, x)
-    return _curve(model, x, replaced, maps, target, steps, score, absolute, chunk, insert=False)
+    return _curve(model, x, replaced, maps, target, steps, score, absolute, patch, chunk, insert=False)
 
 
 def insertion(
@@ -96,6 +100,7 @@ def insertion(
     baseline: Baseline = "blur",
     score: str = "probability",
     absolute: bool = False,
+    patch: int = 1,
     chunk: int | None = None,
 ) -> Curve:
     """How fast the score rises as the pixels a map holds important appear, most important first.
@@ -112,6 +117,7 @@ def insertion(
         baseline: where they appear: "blur" (the image blurred), None for zeros, a number, "mean", or an array.
         score: "probability", the softmax of the outputs, or "output", the outputs as they are.
         absolute: whether strong evidence against the target is important too.
+        patch: the side, in pixels, of squares that are exchanged as a whole, ranked by the mean of the map in them.
         chunk: how many steps at once; None for what fits in memory. It does not change the answer.
 
     Returns:
@@ -133,7 +139,7 @@ def insertion(
     where much can still be made out. When it misleads: see `deletion`; where the blurred image already scores high,
     the area says little.
     """
-    return _curve(model, x, instead(baseline, x), maps, target, steps, score, absolute, chunk, insert=True)
+    return _curve(model, x, instead(baseline, x), maps, target, steps, score, absolute, patch, chunk, insert=True)
 
 
 def _curve(
@@ -145,22 +151,22 @@ def _curve(
     steps: int,
     score: str,
     absolute: bool,
+    patch: int,
     chunk: int | None,
     insert: bool,
 ) -> Curve:
     check_count(steps, "steps")
     check_score(score)
     check_chunk(chunk)
+    check_count(patch, "patch")
     maps = checked_maps(maps, x)
-    if steps > maps_size(x):
-        raise ValueError(f"steps is at most the number of pixels, {maps_size(x)}; got {steps}")
-    options = {"steps": steps, "score": score, "absolute": absolute, "chunk": chunk, "insert": insert}
+    pieces = -(-x.shape[1] // patch) * -(-x.shape[2] // patch)
+    if steps > pieces:
+        raise ValueError(
+            f"steps is at most the number of {'pixels' if patch == 1 else 'patches'}, {pieces}; got {steps}"
+        )
+    options = {"steps": steps, "score": score, "absolute": absolute, "patch": patch, "chunk": chunk, "insert": insert}
     return ask(_curves, model, x, target, replaced, maps, **options)
-
-
-def maps_size(x: Any) -> int:
-    """How many pixels an image has."""
-    return int(x.shape[1] * x.shape[2])
 
 
 def _curves(
@@ -172,20 +178,40 @@ def _curves(
     steps: int,
     score: str,
     absolute: bool,
+    patch: int,
     chunk: int | None,
     insert: bool,
 ) -> Curve:
     question = question.settled(x)
-    rank = ranked(per_pixel(maps, (x.shape[1], x.shape[2]), absolute))[..., None]
+    h, w = x.shape[1], x.shape[2]
+    rank = ranked(in_patches(per_pixel(maps, (h, w), absolute), patch))
+    pieces = rank[0].size
+    rank = rank.repeat(patch, 1).repeat(patch, 2)[:, :h, :w, None]
     before, after = (replaced, x) if insert else (x, replaced)
-    counts = jnp.asarray(np.rint(np.arange(steps + 1) / steps * maps_size(x)).astype(int))
+    counts = jnp.asarray(np.rint(np.arange(steps + 1) / steps * pieces).astype(int))
 
     def at(count: Array) -> Array:
         return score_of(question, jnp.where(rank < count, after, before), score)
 
     curve = mapped(at, counts, chunk_size(question.model, x, steps + 1, chunk)).T
-    fractions = (counts / maps_size(x)).astype(curve.dtype)
+    fractions = (counts / pieces).astype(curve.dtype)
     return Curve(fractions, curve, jax.scipy.integrate.trapezoid(curve, fractions, axis=1))
+
+
+def in_patches(values: Array, side: int) -> Array:
+    """The mean of each square of pixels, (n, h / side, w / side) rounded up; those at the far edges may be smaller.
+
+    Args:
+        values: (n, h, w).
+        side: of a square.
+    """
+    if side == 1:
+        return values
+    (height, width), (rest_h, rest_w) = values.shape[1:], (-size % side for size in values.shape[1:])
+    shape = (-1, (height + rest_h) // side, side, (width + rest_w) // side, side)
+    there = jnp.pad(jnp.ones((1, height, width), values.dtype), ((0, 0), (0, rest_h), (0, rest_w)))
+    sums = jnp.pad(values, ((0, 0), (0, rest_h), (0, rest_w))).reshape(shape).sum((2, 4))
+    return sums / there.reshape(shape).sum((2, 4))
 
 
 def ranked(values: Array) -> Array:

@@ -78,7 +78,7 @@ def test_max_sensitivity_is_captums(both):
     theirs = metrics.sensitivity_max(
         explain,
         channels_first(x),
-        perturb_func=lambda repeated, *_: repeated + draws,
+        perturb_func=lambda repeated, *_: (repeated + draws,),
         n_perturb_samples=SAMPLES,
         target=TARGET,
     )

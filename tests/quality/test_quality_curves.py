@@ -140,6 +140,16 @@ def test_a_small_map_is_upsampled_bilinearly():
     assert_array_equal(found, large)
 
 
+def test_patches_are_taken_as_a_whole_by_their_mean():
+    x = jnp.asarray(1 + np.arange(15.0).reshape(1, 3, 5, 1), jnp.float32)
+    # Patches of 2×2, the last row and column smaller: means 4.5 6 3 / 1 2 5, though single pixels say otherwise.
+    maps = jnp.array([[[9, 0, 6, 6, 3], [0, 9, 6, 6, 3], [1, 1, 2, 2, 5]]], float)
+    found = jc.quality.deletion(lit, x, maps, steps=6, score="output", patch=2)
+    light = [3 + 4 + 8 + 9, 15, 1 + 2 + 6 + 7, 5 + 10, 13 + 14, 11 + 12]  # in that order
+    assert_array_equal(found.curve, [120 - np.cumsum([0, *light])])
+    assert_allclose(found.fractions, np.arange(7) / 6, rtol=1e-6)
+
+
 def test_ties_are_taken_row_by_row():
     maps = jnp.array([[[0.0, 1.0, 0.0], [0.0, 0.0, 0.0]]])
     found = jc.quality.deletion(lit, PIXELS, maps, steps=6, score="output").curve
@@ -171,6 +181,8 @@ BAD = {
     "a list": ({"maps": [[1, 2]]}, TypeError, "maps are an array"),
     "no steps": ({"steps": 0}, ValueError, "steps is a whole number from 1 up; got 0"),
     "too many steps": ({"steps": 37}, ValueError, "at most the number of pixels, 36; got 37"),
+    "too many steps of patches": ({"steps": 5, "patch": 3}, ValueError, "at most the number of patches, 4; got 5"),
+    "no patch": ({"patch": 0}, ValueError, "patch is a whole number from 1 up; got 0"),
     "a chunk of nothing": ({"chunk": 0}, ValueError, "chunk is a whole number from 1 up"),
     "a target out of range": ({"target": 5}, ValueError, "target 5 is out of range: the model has 5 outputs"),
     "an unknown score": ({"score": "probabilty"}, ValueError, "no score 'probabilty'; .* mean 'probability'"),
