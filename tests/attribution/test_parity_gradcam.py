@@ -93,20 +93,20 @@ def networks(tmp_path_factory):
         "vgg11": (
             vgg,
             jc.models.load("vgg11", path, classes=10, image_size=32),
-            rng.random((2, 32, 32, 3), np.float32),
+            jnp.asarray(rng.random((2, 32, 32, 3), np.float32)),
             {"features.conv1": relus[1], "features.conv3": relus[3], "features.conv7": relus[7]},
         ),
         "residual": (
             residual,
             Partial(apply, p),
-            rng.random((2, 12, 12, 3), np.float32),
+            jnp.asarray(rng.random((2, 12, 12, 3), np.float32)),
             {"first": residual.relus[2], "second": residual.relus[4]},
         ),
     }
 
 
 def channels_first(x):
-    return torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2)))
+    return torch.from_numpy(np.array(x.transpose(0, 3, 1, 2)))
 
 
 def theirs(name, network, layer, x):
