@@ -25,9 +25,15 @@ PHOTOGRAPHS = ("n01820546_lorikeet", "n02123045_tabby", "n04487081_trolleybus")
 
 # Less than the defaults where those take minutes on two cores; enough to see what a method sees.
 OPTIONS = {
-    "rise": {"masks": 600},
-    "lime": {"samples": 400},
-    "kernel_shap": {"samples": 400},
+    "integrated_gradients": {"steps": 16},
+    "blur_integrated_gradients": {"steps": 16},
+    "guided_integrated_gradients": {"steps": 8},
+    "smooth_grad": {"samples": 8},
+    "gradient_shap": {"samples": 8},
+    "rise": {"masks": 300},
+    "lime": {"samples": 200},
+    "kernel_shap": {"samples": 200},
+    "xrai": {"steps": 8},
     "layerwise_maps": {"missing": "ones"},
 }
 
