@@ -81,7 +81,7 @@ def gradient_shap(
     target: Target = None,
     *,
     key: Array,
-    baselines: Array | None = None,
+    baselines: Array | np.ndarray | None = None,
     samples: int = 32,
     sigma: float | int = 0.0,
     chunk: int | None = None,
