@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks import all_units, attribution, memory
+from benchmarks import all_units, attribution, memory, quality
 
 
 def main() -> None:
@@ -22,12 +22,21 @@ def main() -> None:
     methods.add_argument("--batch", type=int, default=8)
     methods.add_argument("--score-cam-images", type=int, default=1, help="how many of the batch Score-CAM gets")
     methods.add_argument("--repeats", type=int, default=3)
+    areas = commands.add_parser("quality", help="deletion and insertion on photographs, methods against random maps")
+    areas.add_argument("--images", type=int, default=100)
+    areas.add_argument("--skip", type=int, default=0, help="leave out so many photographs before")
+    areas.add_argument("--masks", type=int, default=160, help="of RISE")
+    areas.add_argument("--samples", type=int, default=96, help="of LIME")
+    areas.add_argument("--steps", type=int, default=10)
     arguments = parser.parse_args()
     if arguments.command == "all-units":
         table = all_units.run(arguments.weights, arguments.repeats, arguments.seed)
     elif arguments.command == "attribution":
         a = arguments
         table = attribution.run(a.method, a.batch, a.score_cam_images, a.repeats, a.seed)
+    elif arguments.command == "quality":
+        a = arguments
+        table = quality.run(a.images, a.skip, a.masks, a.samples, a.steps, a.seed)
     else:
         table = memory.run(arguments.layer, arguments.seed)
     print(table)
