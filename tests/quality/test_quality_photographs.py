@@ -1,4 +1,4 @@
-"""On photographs and a trained SqueezeNet, methods find what matters and random maps do not: a small `benchmarks quality`."""
+"""On photographs and a trained SqueezeNet methods do better than random maps: `benchmarks quality`, made small."""
 
 import sys
 from pathlib import Path
