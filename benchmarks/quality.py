@@ -118,7 +118,7 @@ def run(images: int, skip: int, masks: int, samples: int, steps: int, seed: int)
 {chr(10).join(lines)}
 
 - p: of the paired one-sided Wilcoxon test, for deletion and for insertion
-- squares of {PATCH}×{PATCH}, {steps} steps; deletion to, insertion into the blurred image; probability of the predicted class
+- squares of {PATCH}×{PATCH}, {steps} steps; deletion to, insertion into a blurred image; probability of the prediction
 - RISE: {masks} masks; LIME: {samples} samples of about 49 segments; integrated gradients: 16 steps from black
 - {took:.0f} s in all, compilation included
 - {machine()}
