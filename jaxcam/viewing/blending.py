@@ -107,6 +107,17 @@ def blend(
     return to_bytes((1 - opacity) * grey + opacity * color)
 
 
+def is_aloof(map: Float[np.ndarray, "h w"]) -> bool:
+    """Whether a map keeps away from zero, so that only its differences say anything, as RISE's mean scores do.
+
+    Example:
+        >>> is_aloof(np.array([[28.0, 32.0]])), is_aloof(np.array([[0.0, 32.0]])), is_aloof(np.array([[-28.0, 32.0]]))
+        (True, False, False)
+    """
+    low, high = sorted((abs(float(map.min())), abs(float(map.max()))))
+    return bool(map.min() * map.max() > 0 and low > high / 4 and np.ptp(map) > 0)
+
+
 def pale(image: Float[np.ndarray, "h w c"]) -> Float[np.ndarray, "h w 3"]:
     """The photograph in greys between 0.45 and 0.98, which every color stands out from."""
     luminance = image @ np.array([0.299, 0.587, 0.114]) if image.shape[-1] == 3 else image[..., 0]

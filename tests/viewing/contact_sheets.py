@@ -21,7 +21,7 @@ from jaxcam.viewing.blending import blend, fitted, flat, pale
 from jaxcam.viewing.colors import to_bytes
 
 DATA = Path(os.environ.get("JAXCAM_TEST_DATA") or Path(__file__).parents[2].parent / "shared" / "data")
-PHOTOGRAPHS = ("n01820546_lorikeet", "n02123045_tabby", "n04487081_trolleybus")
+PHOTOGRAPHS = ("n01820546_lorikeet", "n02391049_zebra", "n03791053_motor_scooter")
 
 # Less than the defaults where those take minutes on two cores; enough to see what a method sees.
 OPTIONS = {

@@ -91,16 +91,16 @@ def test_a_sheet_shows_every_image_once_for_itself_and_once_for_each_method():
     assert {"a cat", "a dog", "saliency", "grad_cam"} <= set(said)
     assert f"±{limit(maps['saliency'][0].sum(-1)):.2g}" in said
     assert any("red: raises the score" in text for text in said)
-    assert any("have no sign" in text for text in said)
+    assert any("from less to more" in text for text in said)
 
 
 def test_the_legend_names_only_the_scales_that_are_there():
     x = RANDOM.random((1, 4, 4, 3))
     only_signed = texts(viewing.contact_sheet(x, {"a": RANDOM.normal(size=x.shape)}))
-    assert not any("no sign" in text for text in only_signed)
+    assert not any("from less to more" in text for text in only_signed)
     reduced = texts(viewing.contact_sheet(x, {"a": RANDOM.normal(size=x.shape)}, channels="absolute"))
     assert not any("red: raises" in text for text in reduced)
-    assert any("no sign" in text for text in reduced)
+    assert any("from less to more" in text for text in reduced)
 
 
 def test_a_method_without_sign_is_drawn_without_one_whatever_its_values():
@@ -112,8 +112,18 @@ def test_a_method_without_sign_is_drawn_without_one_whatever_its_values():
 def test_a_map_that_is_zero_everywhere_is_said_to_be():
     figure = viewing.overlay(PHOTOGRAPH, np.zeros((12, 10)), name="grad_cam")
     assert "zero everywhere" in texts(figure)
-    figure = viewing.overlay(PHOTOGRAPH, -np.ones((12, 10)), name="grad_cam", signed=False)
+    figure = viewing.overlay(PHOTOGRAPH, -np.eye(12)[:, :10], name="grad_cam", signed=False)
     assert "nowhere above zero" in texts(figure)
+
+
+def test_a_map_that_keeps_away_from_zero_is_drawn_from_its_least_to_its_greatest():
+    map = np.linspace(28, 32, 120).reshape(12, 10)
+    figure = viewing.overlay(PHOTOGRAPH, map, name="rise", signed=True)
+    assert np.array_equal(images(figure)[1], blend(PHOTOGRAPH, np.asarray(map - 28, np.float32), False))
+    assert "28 … 32" in texts(figure)
+    assert not any("red: raises" in text for text in texts(figure))
+    assert "−32 … −28" in texts(viewing.overlay(PHOTOGRAPH, -map))
+    assert "3 everywhere" in texts(viewing.overlay(PHOTOGRAPH, np.full((12, 10), 3.0)))
 
 
 def test_many_methods_are_wrapped_and_nothing_overlaps_or_leaves_the_sheet():

@@ -1,13 +1,14 @@
 """Figures of explanations: maps laid over their photographs, many methods side by side."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Array, Float
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from jaxcam.viewing.blending import blend, fitted, flat
+from jaxcam.viewing.blending import blend, fitted, flat, is_aloof
 from jaxcam.viewing.colors import PERCENTILE, check_channels, finite, limit
 from jaxcam.viewing.figures.style import INK, MUTED, Sheet, shortened, styled
 
@@ -71,7 +72,8 @@ def contact_sheet(
     """Methods × images: each photograph in color, then once for each method under the method's map.
 
     The photograph under a map is pale grey, so every color is the map's. Signed maps: red where positive, blue where
-    negative; maps without a sign: violet to yellow. Each map has its own scale, whose end stands under it.
+    negative; maps without a sign, and those that keep away from zero: violet to yellow. Each map has its own scale,
+    whose end, or both ends, stand under it.
 
     Args:
         images: (n, h, w, c) in [0, 1], with one or three channels.
@@ -112,11 +114,13 @@ def contact_sheet(
     block = head + rows * line + 0.1
     across = max(2 * MARGIN + (1 + columns) * (tile + GAP) - GAP, 5.0)
     sheet = Sheet(across, MARGIN + number * block + LEGEND)
+    kinds: set[bool] = set()
+    small: dict[str, Any] = {"ha": "center", "fontsize": 7, "color": MUTED}
+    title: dict[str, Any] = {"fontsize": 9.5, "fontweight": "bold"}
     for index, image in enumerate(pictures):
         top = MARGIN + index * block
         if titles:
-            size = {"fontsize": 9.5, "fontweight": "bold"}
-            sheet.text(MARGIN, top, shortened(titles[index], across - 2 * MARGIN, 9.5), **size)
+            sheet.text(MARGIN, top, shortened(titles[index], across - 2 * MARGIN, 9.5), **title)
         top += head
         shown = np.clip(image, 0, 1)
         sheet.text(MARGIN + tile / 2, top, "image", ha="center", fontsize=8, color=MUTED)
@@ -124,11 +128,15 @@ def contact_sheet(
         for place, (name, values) in enumerate(drawn.items()):
             x, y = MARGIN + (1 + place % columns) * (tile + GAP), top + place // columns * line
             map = values[index]
-            sheet.text(x + tile / 2, y, shortened(name, tile + GAP / 2, 8.0), ha="center", fontsize=8)
-            sheet.tile(x, y + HEAD, tile, blend(shown, map, signs[name]), interpolation="auto")
-            end = _end(map, signs[name])
-            sheet.text(x + tile / 2, y + HEAD + tall + 0.04, end, ha="center", fontsize=7, color=MUTED)
-    _legend(sheet, MARGIN, MARGIN + number * block, set(signs.values()))
+            size = float(np.clip(8 * 22 * (tile / 1.5) / len(name), 6, 8))
+            sheet.text(x + tile / 2, y, shortened(name, 1.15 * tile, size), ha="center", fontsize=size)
+            aloof = is_aloof(map)
+            signed_here = signs[name] and not aloof
+            kinds.add(signed_here)
+            picture = blend(shown, map - map.min() if aloof else map, signed_here)
+            sheet.tile(x, y + HEAD, tile, picture, interpolation="auto")
+            sheet.text(x + tile / 2, y + HEAD + tall + 0.04, _ends(map, signed_here), **small)
+    _legend(sheet, MARGIN, MARGIN + number * block, kinds)
     return sheet.figure
 
 
@@ -142,24 +150,35 @@ def _flat(
     return fitted(maps, size)
 
 
-def _end(map: Float[np.ndarray, "h w"], signed: bool) -> str:
-    """Where the colors of a map end, as the caption says it."""
+def _ends(map: Float[np.ndarray, "h w"], signed: bool) -> str:
+    """Where the colors of a map begin and end, as its caption says it."""
     if not map.any():
         return "zero everywhere"
+    if np.ptp(map) == 0:
+        return f"{_number(float(map.max()))} everywhere"
+    if is_aloof(map):
+        low = float(map.min())
+        return f"{_number(low)} … {_number(low + limit(map - low))}"
     if not signed and not (map > 0).any():
         return "nowhere above zero"
-    return f"{'±' if signed else '0 … '}{limit(map):.2g}"
+    return f"{'±' if signed else '0 … '}{_number(limit(map))}"
 
 
-def _legend(sheet: Sheet, x: float, y: float, signs: set[bool]) -> None:
+def _number(value: float) -> str:
+    """A number in a caption: two digits, or all before the point."""
+    text = f"{value:.0f}" if 100 <= abs(value) < 1e5 else f"{value:.2g}"
+    return text.replace("-", "−")
+
+
+def _legend(sheet: Sheet, x: float, y: float, kinds: set[bool]) -> None:
     """What the colors say, for each kind of scale in the figure."""
     bar, tall = 1.0, 0.12
     grey = np.full((1, 128, 1), 0.5)
     for signed, low, words in (
         (True, -1.0, ("−", "+", "red: raises the score of what is explained; blue: lowers it")),
-        (False, 0.0, ("0", "max", "violet to yellow: how much it matters; these maps have no sign")),
+        (False, 0.0, ("less", "more", "violet to yellow: how much it matters, from less to more")),
     ):
-        if signed not in signs:
+        if signed not in kinds:
             continue
         picture = blend(grey, np.linspace(low, 1, 128)[None], signed, 1.0)
         sheet.axes.imshow(picture, extent=(x + 0.25, x + 0.25 + bar, y + tall, y), aspect="auto")
@@ -170,7 +189,7 @@ def _legend(sheet: Sheet, x: float, y: float, signs: set[bool]) -> None:
         sheet.text(x + bar + 0.75, y + tall / 2, words[2], va="center", fontsize=7.5, color=INK)
         y += 0.22
     scale = (
-        "No color: no influence. Each map has its own scale: its colors\n"
-        f"end at the number under it, which {PERCENTILE} % of its pixels do not exceed."
+        "No color: no influence. Each map has its own scale, the numbers under\n"
+        f"it; {PERCENTILE} % of its pixels do not exceed the last."
     )
     sheet.text(x, y, scale, fontsize=7, color=MUTED, linespacing=1.4)
