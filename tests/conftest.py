@@ -6,9 +6,9 @@ Tests declare which method they are evidence for, and record the errors they mea
 import os
 
 import pytest
-from evidence import measured, pytest_addoption, pytest_configure, pytest_sessionfinish
+from evidence import measured, pytest_addoption, pytest_configure, pytest_sessionfinish, pytest_testnodedown
 
-__all__ = ["measured", "pytest_addoption", "pytest_configure", "pytest_sessionfinish"]
+__all__ = ["measured", "pytest_addoption", "pytest_configure", "pytest_sessionfinish", "pytest_testnodedown"]
 
 
 def pytest_collection_modifyitems(items):

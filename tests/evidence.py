@@ -153,22 +153,42 @@ def pytest_configure(config):
 def measured(request):
     """(method, error) ↦ None: the error that a test measured, kept by --record-evidence."""
     file = request.path.relative_to(TESTS).as_posix()
-    errors = request.config.__dict__.setdefault("_measured_errors", {})
+    errors = _measured(request.config)
 
     def keep(method: str, error: float) -> None:
-        test = errors.setdefault(f"{file}::{request.node.originalname}", {})
-        test[method] = max(float(error), test.get(method, 0.0))
+        _merge(errors, {f"{file}::{request.node.originalname}": {method: float(error)}})
 
     return keep
 
 
+def _measured(config: pytest.Config) -> dict[str, dict[str, float]]:
+    return config.__dict__.setdefault("_measured_errors", {})
+
+
+def _merge(errors: dict[str, dict[str, float]], more: dict[str, dict[str, float]]) -> None:
+    """The larger error of each test and method."""
+    for test, found in more.items():
+        kept = errors.setdefault(test, {})
+        kept.update({method: max(error, kept.get(method, 0.0)) for method, error in found.items()})
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    """A worker of pytest-xdist has ended: what it measured belongs to the whole run."""
+    _merge(_measured(node.config), getattr(node, "workeroutput", {}).get("measured_errors", {}))
+
+
 def pytest_sessionfinish(session):
-    errors = session.config.__dict__.get("_measured_errors", {})
+    errors = _measured(session.config)
+    if hasattr(session.config, "workeroutput"):  # a worker hands over; only the run itself writes
+        session.config.workeroutput["measured_errors"] = errors
+        return
     if session.config.getoption("--record-evidence") and errors:
+        before = recorded()
         known = {f"{item.file}::{item.test}" for item in declared()}
-        kept = {test: found for test, found in {**recorded(), **errors}.items() if test in known}
         # Two digits: what differs from machine to machine is not worth a line of a diff.
-        kept = {test: {name: float(f"{error:.1e}") for name, error in found.items()} for test, found in kept.items()}
+        new = {t: {m: float(f"{error:.1e}") for m, error in found.items()} for t, found in errors.items()}
+        kept = {t: {**before.get(t, {}), **new.get(t, {})} for t in {*before, *new} if t in known}
         MEASURED.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n", "utf-8")
         PAGE.write_text(render(declared(), kept), "utf-8")
 

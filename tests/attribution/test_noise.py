@@ -27,6 +27,7 @@ def gradient_in_numpy(image, target):
     return (W @ ((1 - np.tanh(image.ravel() @ W) ** 2) * V[:, target])).reshape(image.shape)
 
 
+@pytest.mark.evidence("smooth_grad", kind="twin", source="numpy, draw by draw")
 @pytest.mark.parametrize("kind", KINDS)
 def test_smoothed_gradients_are_the_slow_twins(kind):
     with jax.enable_x64(True):
@@ -41,6 +42,7 @@ def test_smoothed_gradients_are_the_slow_twins(kind):
         assert_allclose(ours, expected, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.evidence("gradient_shap", kind="axiom", source="one baseline: integrated gradients in the mean")
 def test_gradients_from_one_baseline_average_to_integrated_gradients():
     x, start = jnp.float32(IMAGES), jnp.full((1, *IMAGES.shape[1:]), 0.3)
     found = jc.gradient_shap(net(), x, 1, key=KEY, baselines=start, samples=4000)
@@ -56,6 +58,7 @@ def test_random_baselines_are_drawn_alike():
     assert abs(float(total[0, 0, 0, 0]) - (1 - 3.5 / 4)) < 0.04  # the mean of 1 − b, whose spread is 0.74
 
 
+@pytest.mark.evidence("smooth_grad", kind="axiom", source="σ = 0 is the method itself")
 def test_sigma_zero_is_the_method_itself():
     x = jnp.float32(IMAGES)
     assert_allclose(jc.smooth_grad(net(), x, key=KEY, samples=3, sigma=0), jc.saliency(net(), x), rtol=1e-6)
