@@ -138,6 +138,8 @@ SIMPLE = {
 }
 
 
+@pytest.mark.evidence("saliency", "input_x_gradient", kind="library", source="Captum 0.9", tolerance=1e-4)
+@pytest.mark.evidence("guided_backprop", "deconvnet", kind="library", source="Captum 0.9", tolerance=1e-4)
 @pytest.mark.parametrize("name", ["vgg11", "residual"])
 @pytest.mark.parametrize("method", SIMPLE)
 def test_gradients_are_captums(networks, name, method):
@@ -146,6 +148,7 @@ def test_gradients_are_captums(networks, name, method):
     check(ours(model, x, 3), theirs(other(network), x, 3, **options))
 
 
+@pytest.mark.evidence("integrated_gradients", kind="library", source="Captum 0.9", tolerance=1e-4)
 @pytest.mark.parametrize("name", ["vgg11", "residual"])
 @pytest.mark.parametrize(
     ("method", "captums"), [("gauss_legendre", "gausslegendre"), ("trapezoid", "riemann_trapezoid")]
@@ -158,6 +161,7 @@ def test_integrated_gradients_are_captums(networks, name, method, captums):
     check(ours, other * (steps / (steps - 1) if method == "trapezoid" else 1))
 
 
+@pytest.mark.evidence("deep_lift", kind="library", source="Captum 0.9", tolerance=1e-4)
 @pytest.mark.parametrize("kind", ["average pooling", "max pooling"])
 @pytest.mark.parametrize("baseline", [0.0, 0.4])
 def test_deep_lift_is_captums(networks, kind, baseline):
@@ -180,6 +184,7 @@ def test_deep_lift_is_complete_where_captums_is_not(networks):
     assert abs(theirs(attr.DeepLift(network), x, 3).sum() - expected) > 1e-2 * abs(expected)
 
 
+@pytest.mark.evidence("smooth_grad", kind="library", source="Captum 0.9, the same draws", tolerance=1e-4)
 @pytest.mark.parametrize(
     ("kind", "captums"), [("mean", "smoothgrad"), ("squared", "smoothgrad_sq"), ("variance", "vargrad")]
 )
@@ -197,6 +202,7 @@ def test_noise_tunnels_are_captums_on_the_same_draws(networks, kind, captums, mo
     check(jc.smooth_grad(model, x, 3, key=key, samples=samples, sigma=sigma, kind=kind), other)
 
 
+@pytest.mark.evidence("gradient_shap", kind="library", source="Captum 0.9, in the mean of 2000 draws")
 def test_gradient_shap_is_captums_in_the_mean(networks):
     """The draws cannot be shared: α and baselines come from NumPy's global state. Both means of 2000 draws are within
     five standard errors of each other; a wrong factor or path would be off by hundreds."""
