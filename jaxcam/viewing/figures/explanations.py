@@ -189,7 +189,7 @@ def _legend(sheet: Sheet, x: float, y: float, kinds: set[bool]) -> None:
         sheet.text(x + bar + 0.75, y + tall / 2, words[2], va="center", fontsize=7.5, color=INK)
         y += 0.22
     scale = (
-        "No color: no influence. Each map has its own scale, the numbers under\n"
-        f"it; {PERCENTILE} % of its pixels do not exceed the last."
+        "No color: no influence, or the least. Each map has its own scale, the\n"
+        f"numbers under it; {PERCENTILE} % of its pixels do not exceed the last."
     )
     sheet.text(x, y, scale, fontsize=7, color=MUTED, linespacing=1.4)
