@@ -180,7 +180,9 @@ def test_deep_lift_is_complete_where_captums_is_not(networks):
     network, model, x = networks["vgg11"]
     x = x[:1]
     expected = float((model(x) - model(0 * x))[0, 3])
-    assert abs(float(jc.deep_lift(model, x, 3).sum()) - expected) <= 1e-4 * abs(expected)
+    maps = np.asarray(jc.deep_lift(model, x, 3), np.float64)
+    # Contributions of either sign nearly cancel, so float32 rounds by what they are, not by what is left of them.
+    assert abs(maps.sum() - expected) <= 1e-5 * np.abs(maps).sum()
     assert abs(theirs(attr.DeepLift(network), x, 3).sum() - expected) > 1e-2 * abs(expected)
 
 
