@@ -1,14 +1,37 @@
-"""What all tests share: those that take a minute or more run where JAXCAM_SLOW=1 says so, as .ci/run does.
+"""What all tests share.
 
-Tests declare which method they are evidence for, and record the errors they measure: see evidence.py.
+Networks in tests are small: XLA's optimizations of them take longer than they save, so tests run without; with
+JAXCAM_OPTIMIZE=1 they run with them. Tests that take long, or say again for more cases what another test says for one,
+are marked slow and run where JAXCAM_SLOW=1 says so. `.ci/run` does either in a stage of its own. Tests declare which
+method they are evidence for, and record the errors they measure: see evidence.py.
 """
 
 import os
 
+if os.environ.get("JAXCAM_OPTIMIZE") != "1":
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # for the processes that tests start
+
+import jax
 import pytest
 from evidence import measured, pytest_addoption, pytest_configure, pytest_sessionfinish, pytest_testnodedown
 
 __all__ = ["measured", "pytest_addoption", "pytest_configure", "pytest_sessionfinish", "pytest_testnodedown"]
+
+
+if os.environ.get("JAXCAM_OPTIMIZE") != "1":
+    jax.config.update("jax_disable_most_optimizations", True)
+
+
+@pytest.fixture(autouse=True)
+def _optimized(request):
+    """Tests marked `optimized` compute more than they compile, or ask for equality to the bit between two programs."""
+    if request.node.get_closest_marker("optimized") is None:
+        yield
+        return
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
 
 
 def pytest_collection_modifyitems(items):

@@ -47,7 +47,7 @@ def accelerate(function: Callable[..., Any]) -> Callable[..., Any]:
     def faster(*arguments: Any) -> Any:
         program = trace(function, *arguments)
         values = dict(zip(program.inputs, jax.tree_util.tree_leaves(arguments), strict=True))
-        outputs = replay(program, values, program.outputs, rewrites(program))
+        outputs = replay(program, values, program.outputs, {**rewrites(program), **folds(program)})
         return jax.tree_util.tree_unflatten(program.out_tree, outputs)
 
     return faster
@@ -66,10 +66,6 @@ def rewrites(program: Program, platform: str | None = None) -> dict[Value, tuple
     if (platform or jax.default_backend()) != "cpu":
         return {}
     found: dict[Value, tuple[tuple[Value, ...], Replacement]] = {}
-    live = program.depending_on(program.inputs)
-    for chain in channelwise(program, live):
-        small = _is_small(chain.convolution, program, chain.shape(program))
-        found[chain.result] = (chain.sources, functools.partial(_folded, chain=chain, small=small))
     for node in program.nodes:
         output = node.outputs[0] if node.outputs else None
         if output is None or any(not isinstance(atom, Value) for atom in node.inputs):
@@ -78,6 +74,27 @@ def rewrites(program: Program, platform: str | None = None) -> dict[Value, tuple
             found[output] = (node.operands, functools.partial(_shifted, params=node.params))
         elif node.name == "reduce_window_max" and _is_plain_pool(node, program, program.avals[output].shape):
             found[output] = (node.operands, functools.partial(_saved_argmax, node=node))
+    return found
+
+
+def folds(program: Program, platform: str | None = None) -> dict[Value, tuple[tuple[Value, ...], Replacement]]:
+    """The convolutions that take the scales and shifts after them into their kernel.
+
+    Only for a replay from the inputs to the outputs: one that starts or stops inside such a chain needs its equations.
+
+    Args:
+        program: any program.
+        platform: "cpu", "gpu" or "tpu"; by default that of JAX's first device.
+
+    Returns:
+        For `replay`: by result, the operands and the function.
+    """
+    if (platform or jax.default_backend()) != "cpu":
+        return {}
+    found: dict[Value, tuple[tuple[Value, ...], Replacement]] = {}
+    for chain in channelwise(program, program.depending_on(program.inputs)):
+        small = _is_small(chain.convolution, program, chain.shape(program))
+        found[chain.result] = (chain.sources, functools.partial(_folded, chain=chain, small=small))
     return found
 
 

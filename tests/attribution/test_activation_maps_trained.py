@@ -9,6 +9,8 @@ from numpy.testing import assert_allclose
 
 import jaxcam as jc
 
+pytestmark = pytest.mark.optimized
+
 
 @pytest.fixture(scope="module")
 def cats():
@@ -32,6 +34,7 @@ def test_the_cam_of_squeezenet_is_the_channel_of_the_class_and_its_mean_the_logi
     assert_allclose(maps, channels[np.arange(2), ..., logits.argmax(-1)], rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.evidence("cam", "grad_cam", "hires_cam", kind="trained", source="ResNet20: CAM + bias = logit")
 @pytest.mark.parametrize("writing", nets.RESNETS)
 def test_the_cam_of_a_residual_network_and_the_bias_are_the_logit(writing, tiny):
@@ -46,6 +49,7 @@ def test_the_cam_of_a_residual_network_and_the_bias_are_the_logit(writing, tiny)
     assert_allclose(64 * jc.grad_cam(model, tiny, relu=False), maps, atol=1e-5 * scale)
 
 
+@pytest.mark.slow
 @pytest.mark.evidence("layerwise_maps", kind="trained", source="ResNet20: the scales of its stages")
 @pytest.mark.parametrize("writing", nets.RESNETS)
 def test_the_stages_of_a_residual_network_are_weighed_by_their_own_last_scales(writing, tiny):
@@ -63,6 +67,7 @@ def test_the_stages_of_a_residual_network_are_weighed_by_their_own_last_scales(w
         assert_allclose(found[name], expected, atol=1e-4 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 @pytest.mark.evidence(
     "grad_cam_plus_plus", "layer_cam", "ablation_cam", kind="trained", source="ResNet20: close to Grad-CAM"
 )

@@ -90,6 +90,7 @@ def check_sums(model, x, baseline, rule, tolerance, target=2):
     return maps
 
 
+@pytest.mark.slow
 @pytest.mark.evidence("deep_lift", kind="axiom", source="summation to delta")
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("function", NETS, ids=lambda f: f.__name__)

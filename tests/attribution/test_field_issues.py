@@ -167,6 +167,7 @@ def test_a_jitted_or_checkpointed_model_is_explained_like_itself():
         same(jc.guided_backprop(wrapped, IMAGES, 1), jc.guided_backprop(model, IMAGES, 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["smooth_grad", "gradient_shap", "rise", "lime", "kernel_shap"])
 def test_sampling_is_reproducible_and_leaves_numpys_generator_alone(method):
     quick = {"lime": {"segments": "grid"}, "kernel_shap": {"segments": "grid"}, "rise": {"masks": 16, "grid": 4}}

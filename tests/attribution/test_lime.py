@@ -60,6 +60,7 @@ def test_a_model_that_is_linear_in_the_segments_is_recovered():
     assert_allclose(found, np.kron(sums, np.ones((1, 4, 4))), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk", [1, 3, 10, 11])
 def test_any_chunk_gives_the_same(chunk):
     options = {"key": KEY, "segments": QUARTERS, "samples": 10}

@@ -108,6 +108,7 @@ def test_maps_have_the_shape_of_the_table_and_the_dtype_of_the_images(name, kind
     assert METHODS[name].signed or (maps >= 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHORT_FIRST)
 def test_doubles_stay_doubles(name):
     with jax.enable_x64(True):
@@ -179,6 +180,7 @@ def test_other_weights_and_images_are_not_compiled_again(name):
     assert asking._run._cache_size() == compiled
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHORT_FIRST)
 def test_other_classes_are_not_compiled_again(name):
     call(name, model(), IMAGES, [4, 0, 2])
@@ -240,6 +242,7 @@ def test_every_kind_of_target_works_with_every_method(name, said):
     check_same(call(name, model(), IMAGES, target()), answer(name, difference if plain == "difference" else plain))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHORT_FIRST)
 def test_a_hidden_unit_is_explained_as_the_output_of_a_network_that_ends_there(name):
     cut = Partial(rectified, parameters())

@@ -73,6 +73,7 @@ def test_the_gradient_of_a_linear_net_has_no_variance():
     assert not found.any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [jc.smooth_grad, functools.partial(jc.gradient_shap, sigma=0.1)])
 @pytest.mark.parametrize("chunk", [1, 3, 6])
 def test_the_chunk_size_changes_nothing(method, chunk):
@@ -81,6 +82,7 @@ def test_the_chunk_size_changes_nothing(method, chunk):
     assert_allclose(method(net(), x, 1, key=KEY, samples=5, chunk=chunk), whole, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [jc.smooth_grad, functools.partial(jc.gradient_shap, sigma=0.1)])
 def test_a_batch_is_explained_as_its_images_one_by_one(method):
     x = jnp.float32(IMAGES)

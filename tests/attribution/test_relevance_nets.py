@@ -172,6 +172,7 @@ def test_a_hidden_unit_is_explained_through_tap():
 # The house's habits.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("composite", COMPOSITES)
 def test_a_batch_is_its_images_one_by_one(composite):
     model = KINDS["nnx"]()
@@ -180,6 +181,7 @@ def test_a_batch_is_its_images_one_by_one(composite):
     np.testing.assert_allclose(whole, jnp.concatenate(single), rtol=1e-4, atol=1e-5 * np.abs(whole).max())
 
 
+@pytest.mark.slow
 def test_relevance_can_be_jitted_and_vmapped():
     model = jc.relevance(KINDS["dict"](), "epsilon_gamma_box")
     pull = lambda model, x, R: jax.vjp(model, x)[1](R)[0]

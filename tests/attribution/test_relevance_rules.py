@@ -190,6 +190,7 @@ def test_as_gamma_grows_positive_outputs_get_zplus():
 CONSERVING = {name: rule for name, (rule, _) in RULES.items() if name != "epsilon of a tenth"}
 
 
+@pytest.mark.slow
 @pytest.mark.evidence("lrp", "conservation", kind="axiom", source="every equation hands on what it receives")
 @pytest.mark.parametrize("name", CONSERVING)
 def test_without_biases_every_equation_hands_on_what_it_receives(name):
@@ -205,6 +206,7 @@ def test_without_biases_every_equation_hands_on_what_it_receives(name):
     np.testing.assert_allclose(total, relu_net(jnp.asarray(x))[:, 1], rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COMPOSITES)
 def test_the_account_of_all_equations_adds_up(name):
     composite = jc.composites.epsilon_gamma_box(-1.0, 1.0) if name == "epsilon_gamma_box" else name

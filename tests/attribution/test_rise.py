@@ -63,6 +63,7 @@ def test_a_mask_has_its_cells_at_their_centers():
     assert_allclose(mask, slow_mask(bits, (0, 0), (6, 6)), atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk", [1, 3, 16, 17])
 def test_any_chunk_gives_the_same(chunk):
     whole = jc.rise(net, IMAGES, key=KEY, masks=16, grid=3)

@@ -120,6 +120,7 @@ def test_coalitions_are_drawn_by_the_kernel_and_come_in_pairs():
     assert odd.shape == (5, 2, 8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk", [1, 3, 16, 17])
 @pytest.mark.parametrize("method", ["shapley_values", "kernel_shap"])
 def test_any_chunk_gives_the_same(method, chunk):

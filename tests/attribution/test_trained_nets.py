@@ -9,6 +9,8 @@ from evidence import relative_error
 
 import jaxcam as jc
 
+pytestmark = pytest.mark.optimized
+
 CAT = "n02123394"
 
 
@@ -68,6 +70,7 @@ def test_squeezenet_knows_the_cats(squeezenet, cats):
 SAME = ["saliency", "guided_backprop", "lrp", "deep_lift"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", SAME)
 @pytest.mark.evidence("saliency", "guided_backprop", kind="trained", source="ResNet20 written in three ways: same maps")
 @pytest.mark.evidence("lrp", "deep_lift", kind="trained", source="ResNet20 written in three ways: same maps")
@@ -77,6 +80,7 @@ def test_a_resnet_is_explained_alike_in_all_three_ways_of_writing_it(tiny, metho
         assert relative_error(found, maps["plain"]) <= 1e-4, name
 
 
+@pytest.mark.slow
 @pytest.mark.evidence("integrated_gradients", kind="trained", source="ResNet20: completeness gap", tolerance=0.02)
 def test_integrated_gradients_are_complete_on_a_resnet(tiny, measured):
     """The gap is of the quadrature: a ReLU network bends on the way, so more steps close it slowly."""

@@ -14,6 +14,8 @@ from jaxcam.neurons.active import ActivePass, Convolution, entries
 from jaxcam.neurons.backward import bytes_per_unit
 from jaxcam.neurons.engine import Engine, LayerUnits
 
+pytestmark = pytest.mark.optimized
+
 # The same products, summed in another order: float32's 6e-8 a few times over.
 TOLERANCE = 1e-6
 

@@ -10,6 +10,8 @@ from neurons_twins import close, definition, unit_maps_in_numpy
 
 from jaxcam.neurons.engine import MAP_RULES, Engine
 
+pytestmark = pytest.mark.optimized
+
 STEPS = 3
 # Every kind of network once, and each rule where it could differ; all rules on all networks in the slow test.
 ONE_BY_ONE = ("strided", "dilated", "valid", "asymmetric padding", "wide padding", "cropped", "steps over pixels")

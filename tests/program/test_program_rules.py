@@ -219,6 +219,7 @@ def test_a_relu_read_before_its_clipping_keeps_both_readers():
     np.testing.assert_array_equal(patch(model, "add_0")(x, tap(model, "add_0")(x)), model(x))
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_rule_changes_no_value_and_holds_under_jit_vmap_and_grad(kind):
     model = KINDS[kind]()

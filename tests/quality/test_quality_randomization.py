@@ -18,6 +18,8 @@ import trained_nets
 import jaxcam as jc
 from jaxcam.quality.randomization import parameters_of_layers, structural_similarity
 
+pytestmark = pytest.mark.optimized
+
 KEY = jax.random.key(11)
 
 
@@ -227,6 +229,7 @@ def trained():
     return model, x
 
 
+@pytest.mark.slow
 def test_saliency_fails_with_the_weights_and_guided_backpropagation_hardly_changes(trained):
     """ResNet20, 91.5 % on CIFAR-10: measured means of the ranks are 0.00 and 0.65."""
     model, x = trained
