@@ -20,6 +20,7 @@ def main() -> None:
     methods = commands.add_parser("attribution", help="methods on ResNet50 against Captum and pytorch-grad-cam")
     methods.add_argument("--method", action="append", help="only those whose name contains this")
     methods.add_argument("--batch", type=int, default=8)
+    methods.add_argument("--steps", type=int, default=32, help="of integrated gradients; samples of SmoothGrad")
     methods.add_argument("--score-cam-images", type=int, default=1, help="how many of the batch Score-CAM gets")
     methods.add_argument("--repeats", type=int, default=3)
     areas = commands.add_parser("quality", help="deletion and insertion on photographs, methods against random maps")
@@ -33,7 +34,7 @@ def main() -> None:
         table = all_units.run(arguments.weights, arguments.repeats, arguments.seed)
     elif arguments.command == "attribution":
         a = arguments
-        table = attribution.run(a.method, a.batch, a.score_cam_images, a.repeats, a.seed)
+        table = attribution.run(a.method, a.batch, a.score_cam_images, a.steps, a.repeats, a.seed)
     elif arguments.command == "quality":
         a = arguments
         table = quality.run(a.images, a.skip, a.masks, a.samples, a.steps, a.seed)
