@@ -112,16 +112,16 @@ def test_arguments_are_kept_as_they_read_back():
 
 def test_training_stopped_by_ctrl_c_goes_on_to_the_same_numbers(runs, jaxcam, start, workplace, tmp_path):
     out = tmp_path / "train"
-    long = [40000 if word == 3 else word for word in TRAIN]
+    long = [4000 if word == 3 else word for word in TRAIN]
     process = start(*long, "--out", out)
     wait_for(out / "state.safetensors", process)
     process.send_signal(signal.SIGINT)
     line = refused(ended(process), code=130)
     assert line.startswith("training stopped; ")
-    assert f"of 40000 epochs are kept in {out}, the same call goes on from there" in line
+    assert f"of 4000 epochs are kept in {out}, the same call goes on from there" in line
     assert not (out / "manifest.json").exists()
     # A training is what its arguments are: with the epochs of another one it is refused.
-    assert "with other arguments (epochs was 40000, is 3)" in refused(jaxcam(*TRAIN, "--out", out))
+    assert "with other arguments (epochs was 4000, is 3)" in refused(jaxcam(*TRAIN, "--out", out))
     assert refused(jaxcam("averages", "--model", out, "--out", tmp_path / "averages")).startswith(
         f"{out} is a training that is not finished"
     )

@@ -219,13 +219,13 @@ def test_a_relu_read_before_its_clipping_keeps_both_readers():
     np.testing.assert_array_equal(patch(model, "add_0")(x, tap(model, "add_0")(x)), model(x))
 
 
-@pytest.mark.optimized
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_rule_changes_no_value_and_holds_under_jit_vmap_and_grad(kind):
     model = KINDS[kind]()
-    np.testing.assert_array_equal(deconv(model)(IMAGES), model(IMAGES))
+    # Equinox compiles its own vmap, a replay does not: the last bit of a sum may differ.
+    np.testing.assert_allclose(deconv(model)(IMAGES), model(IMAGES), rtol=1e-6)
     ruled = guided(model)
-    np.testing.assert_array_equal(ruled(IMAGES), model(IMAGES))
+    np.testing.assert_allclose(ruled(IMAGES), model(IMAGES), rtol=1e-6)
     gradient = jax.jit(jax.grad(lambda x: ruled(x)[:, 1].sum()))(IMAGES)
     assert np.isfinite(gradient).all()
     assert np.abs(gradient - jax.jit(jax.grad(lambda x: model(x)[:, 1].sum()))(IMAGES)).max() > 1e-4

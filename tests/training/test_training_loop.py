@@ -15,8 +15,6 @@ from jaxcam.data.splits import permutation
 from jaxcam.training import History, evaluate, train
 from jaxcam.training.arrays import take_apart
 
-pytestmark = pytest.mark.optimized
-
 
 def test_training_teaches(tmp_path):
     _, history = run(tmp_path, epochs=12, learning_rate=0.01)
