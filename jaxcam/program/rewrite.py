@@ -5,11 +5,11 @@ the order of a sum) nor a derivative; `tests/program/test_rewrite.py` holds each
 CPUs, XLA
 
 * runs a convolution whose image is smaller than its kernel a hundred times slower than the matrix product it is: here
-it becomes
-  shifted slices times one matrix; a 1×1 convolution is a matrix product as it stands;
+  it becomes shifted slices times one matrix; a 1×1 convolution is a matrix product as it stands;
+* brings convolutions into the one order of axes that it is fast at only outside of loops: here they are written in
+  that order, and so that their derivatives come out in it as well;
 * differentiates max pooling by a scalar loop (select-and-scatter): here the place of each maximum is saved on the way
-forward, and
-  the way back is one elementwise multiplication;
+  forward, and the way back is one elementwise multiplication;
 * writes a batch norm as passes of its own over memory: here its scale goes into the kernel (`fold.py`).
 """
 
@@ -22,6 +22,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array
 
 from jaxcam.program.fold import Chain, channelwise
@@ -70,8 +71,11 @@ def rewrites(program: Program, platform: str | None = None) -> dict[Value, tuple
         output = node.outputs[0] if node.outputs else None
         if output is None or any(not isinstance(atom, Value) for atom in node.inputs):
             continue
-        if node.name == "conv_general_dilated" and _is_small(node, program, program.avals[output].shape):
-            found[output] = (node.operands, functools.partial(_shifted, params=node.params))
+        if node.name == "conv_general_dilated":
+            if _is_small(node, program, program.avals[output].shape):
+                found[output] = (node.operands, functools.partial(_shifted, params=node.params))
+            elif _is_plain_convolution(node):
+                found[output] = (node.operands, functools.partial(_ordered, params=node.params))
         elif node.name == "reduce_window_max" and _is_plain_pool(node, program, program.avals[output].shape):
             found[output] = (node.operands, functools.partial(_saved_argmax, node=node))
     return found
@@ -126,9 +130,51 @@ def _folded(image: Array, kernel: Any, *others: Any, chain: Chain, small: bool) 
     scaled = (kernel * jnp.expand_dims(a, [i for i in range(kernel.ndim) if i != spec.rhs_spec[0]])).astype(
         kernel.dtype
     )
-    result = _shifted(image, scaled, params=node.params) if small else node(image, scaled)[0]
+    if small:
+        result = _shifted(image, scaled, params=node.params)
+    else:
+        result = _ordered(image, scaled, params=node.params) if _is_plain_convolution(node) else node(image, scaled)[0]
     shift = jnp.expand_dims(b, [i for i in range(result.ndim) if i != spec.out_spec[1]])
     return result + shift.astype(result.dtype)
+
+
+def _is_plain_convolution(node: Node) -> bool:
+    """Whether a convolution of images has neither groups nor holes in its input."""
+    params = node.params
+    plain = params["feature_group_count"] == params["batch_group_count"] == 1 and not set(params["lhs_dilation"]) - {1}
+    return plain and len(params["window_strides"]) == 2
+
+
+def _ordered(image: Array, kernel: Any, params: dict[str, Any]) -> Array:
+    """A convolution of (n, h, w, i) with (h, w, i, o), whatever the order of the axes it came in."""
+    spec = params["dimension_numbers"]
+    kept = ("window_strides", "padding", "rhs_dilation", "precision", "preferred_element_type")
+    options = {name: params[name] for name in kept}
+
+    @jax.custom_jvp
+    def convolve(image: Array, kernel: Array) -> Array:
+        return jax.lax.conv_general_dilated(image, kernel, dimension_numbers=("NHWC", "HWIO", "NHWC"), **options)
+
+    def derivative(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tuple[Array, Any]:
+        (image, kernel), (along_image, along_kernel) = primals, tangents
+        parts = []
+        if type(along_image) is not SymbolicZero:
+            # Transposing exchanges the kernel's last two axes: exchanged here, they are in order on the way back.
+            swapped = jnp.swapaxes(kernel, 2, 3)
+            parts.append(
+                jax.lax.conv_general_dilated(
+                    along_image, swapped, dimension_numbers=("NHWC", "HWOI", "NHWC"), **options
+                )
+            )
+        if type(along_kernel) is not SymbolicZero:
+            parts.append(convolve(image, along_kernel))
+        return convolve(image, kernel), sum(parts[1:], parts[0])
+
+    convolve.defjvp(derivative, symbolic_zeros=True)
+    image = jnp.transpose(image, (spec.lhs_spec[0], *spec.lhs_spec[2:], spec.lhs_spec[1]))
+    kernel = jnp.transpose(kernel, (*spec.rhs_spec[2:], spec.rhs_spec[1], spec.rhs_spec[0]))
+    result = convolve(image, kernel)
+    return jnp.transpose(result, np.argsort((spec.out_spec[0], *spec.out_spec[2:], spec.out_spec[1])).tolist())
 
 
 def _shifted(image: Array, kernel: Any, params: dict[str, Any]) -> Array:
