@@ -12,7 +12,8 @@ is edited, hooked or put back.
     jc.neurons.similarity(model, x)          # every unit of every layer
 
 Rooms: `program` (what a model is made of), `attribution` (why this output?), `neurons` (every unit of every layer),
-`quality` (is the explanation any good?), `models`, `data`, `training`, `viewing`.
+`quality` (is the explanation any good?), `studies` (questions about a network), `models`, `data`, `training`,
+`viewing`.
 """
 
 import importlib
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from jaxcam.version import __version__
 
 if TYPE_CHECKING:
-    from jaxcam import data, models, neurons, quality, training, viewing
+    from jaxcam import data, models, neurons, quality, studies, training, viewing
     from jaxcam.attribution import (
         Balance,
         RuledLayer,
@@ -62,7 +63,7 @@ if TYPE_CHECKING:
     )
     from jaxcam.program import Layer, accelerate, deconv, guided, layers, patch, tag, tap
 
-_ROOMS = ("data", "models", "neurons", "quality", "training", "viewing")
+_ROOMS = ("data", "models", "neurons", "quality", "studies", "training", "viewing")
 _PROGRAM = ("Layer", "accelerate", "deconv", "guided", "layers", "patch", "tag", "tap")
 
 __all__ = [  # noqa: RUF022 - by room
@@ -72,6 +73,7 @@ __all__ = [  # noqa: RUF022 - by room
     "models",
     "neurons",
     "quality",
+    "studies",
     "training",
     "viewing",
     # program

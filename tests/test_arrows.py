@@ -17,8 +17,9 @@ MAY_IMPORT = {
     "attribution": {"program"},
     "neurons": {"program", "attribution"},
     "quality": {"program", "attribution"},
-    "viewing": {"program", "attribution", "neurons", "quality", "models", "data", "training"},
-    "cli": {"program", "attribution", "neurons", "quality", "viewing", "models", "data", "training"},
+    "studies": {"program", "attribution"},
+    "viewing": {"program", "attribution", "neurons", "quality", "studies", "models", "data", "training"},
+    "cli": {"program", "attribution", "neurons", "quality", "studies", "viewing", "models", "data", "training"},
 }
 ONLY_IN = {"matplotlib": "viewing", "plotly": "viewing", "jinja2": "viewing", "click": "cli"}
 NEVER = {"captum", "zennit", "shap", "lime", "saliency", "pytorch_grad_cam", "pickle", "torchvision", "dill", "joblib"}

@@ -13,7 +13,10 @@ import jaxcam
 
 ROOMS = [
     "jaxcam",
-    *(f"jaxcam.{room}" for room in ("program", "models", "data", "training", "neurons", "quality", "viewing")),
+    *(
+        f"jaxcam.{room}"
+        for room in ("program", "models", "data", "training", "neurons", "quality", "studies", "viewing")
+    ),
     *(f"jaxcam.attribution.{module}" for module in ("composites", "rules")),
 ]
 PAGES = Path(__file__).parents[1]
