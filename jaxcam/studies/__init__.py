@@ -1,3 +1,5 @@
 """Questions about a network: what its maps have in common, what its values are like, what it is made of."""
 
-__all__: list[str] = []
+from jaxcam.studies.principal import Redundancy, Spectrum, read_spectrum, redundancy
+
+__all__ = ["Redundancy", "Spectrum", "read_spectrum", "redundancy"]
