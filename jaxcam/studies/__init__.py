@@ -1,5 +1,42 @@
 """Questions about a network: what its maps have in common, what its values are like, what it is made of."""
 
-from jaxcam.studies.principal import Redundancy, Spectrum, read_spectrum, redundancy
+from jaxcam.studies.exciting import Maximized, evolution, maximize
+from jaxcam.studies.exemplars import Exemplars, direction, most_exciting
+from jaxcam.studies.goodness import Distributions, distributions
+from jaxcam.studies.leaks import LeakCheck, RegionCheck, leak_check, region_check
+from jaxcam.studies.pieces import HalfSpaces, LinearPieces, Reach, linear_piece, region_size
+from jaxcam.studies.planting import palette, plant
+from jaxcam.studies.principal import Redundancy, redundancy
+from jaxcam.studies.sampling import layer_values
+from jaxcam.studies.sharing import Polytopes, Shared, polytopes
+from jaxcam.studies.spectrum import Spectrum, read_spectrum
 
-__all__ = ["Redundancy", "Spectrum", "read_spectrum", "redundancy"]
+__all__ = [
+    "Distributions",
+    "Exemplars",
+    "HalfSpaces",
+    "LeakCheck",
+    "LinearPieces",
+    "Maximized",
+    "Polytopes",
+    "Reach",
+    "Redundancy",
+    "RegionCheck",
+    "Shared",
+    "Spectrum",
+    "direction",
+    "distributions",
+    "evolution",
+    "layer_values",
+    "leak_check",
+    "linear_piece",
+    "maximize",
+    "most_exciting",
+    "palette",
+    "plant",
+    "polytopes",
+    "read_spectrum",
+    "redundancy",
+    "region_check",
+    "region_size",
+]
