@@ -59,11 +59,6 @@ class Question:
         """∂(Σ scores)/∂x, like x: images do not mix, so it holds each image's own gradient."""
         return jax.grad(lambda images: jnp.sum(self.scores(images)))(x)
 
-    def scores_and_gradient(self, x: Array) -> tuple[Array, Array]:
-        """Scores (n,) and their gradient, from one forward pass."""
-        scores, pull_back = jax.vjp(self.scores, x)
-        return scores, pull_back(jnp.ones_like(scores))[0]
-
     def settled(self, x: Array) -> Question:
         """The question with the predicted class of x written down, for methods that leave x (paths, masks, noise)."""
         if self.target is not None:
@@ -96,16 +91,19 @@ def ask(inner: Callable[..., Any], model: Any, x: Any, target: Target, *arrays: 
     """
     check_images(x)
     x = jnp.asarray(x)
-    model_arrays, static = split(_as_leaf(model))
+    if not callable(model):
+        raise TypeError(f"a model is a callable x -> outputs; got {type(model).__name__}")
+    model_arrays, static = split(model)
     if callable(target):
         target_arrays, target_static = split(target)
     else:
         target_static = None
-        target_arrays = [] if target is None else [target if _traced(target) else np.asarray(target)]
-    _check(model, static, model_arrays, x, target)
+        target_arrays = [] if target is None else [target if is_traced(target) else np.asarray(target)]
+    shapes = tuple(jax.ShapeDtypeStruct(np.shape(a), jnp.result_type(a)) for a in model_arrays)
+    check_target(target, _examine(static, shapes, tuple(x.shape), jnp.dtype(x.dtype)))
     chosen = tuple(sorted(options.items()))
     answer, finite = _run(inner, static, target_static, chosen, model_arrays, target_arrays, x, *arrays)
-    if not _traced(finite) and not finite:
+    if not is_traced(finite) and not finite:
         raise ValueError(culprit(model, x))
     return answer
 
@@ -132,42 +130,25 @@ def _run(
     return answer, _all_finite((answer, question.outputs(x)))  # the compiler computes the outputs once
 
 
-def _as_leaf(model: Any) -> Any:
-    if not callable(model):
-        raise TypeError(f"a model is a callable x -> outputs; got {type(model).__name__}")
-    return model
-
-
-def _check(model: Any, static: Static, arrays: list[Any], x: Array, target: Target) -> None:
-    """Raises unless the model takes the images and the target fits its outputs; looks at shapes only."""
-    shapes = tuple(jax.ShapeDtypeStruct(np.shape(a), jnp.result_type(a)) for a in arrays)
-    outputs = _examine(static, shapes, tuple(x.shape), jnp.dtype(x.dtype))
-    check_target(target, outputs)
-
-
 @functools.lru_cache(maxsize=64)
 def _examine(static: Static, arrays: tuple[Any, ...], shape: tuple[int, ...], dtype: Any) -> Any:
     """The shapes of a model's outputs; raises where the model fails, or where outputs depend on the batch."""
     x = jax.ShapeDtypeStruct(shape, dtype)
     try:
-        outputs = jax.eval_shape(functools.partial(_joined, static), list(arrays), x)
+        program = trace(lambda leaves, images: static.join(leaves)(images), list(arrays), x)
     except RuleError:
         raise
     except Exception as error:
         reason = " ".join(str(error).split())[:300]
         raise ValueError(f"the model fails on images of shape {shape} ({dtype}): {reason}") from error
-    leaves = jax.tree_util.tree_leaves(outputs)
+    leaves = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in program.output_avals]
     if not leaves or any(not leaf.shape or leaf.shape[0] != shape[0] for leaf in leaves):
         got = ", ".join(str(leaf.shape) for leaf in leaves) or "nothing"
         raise ValueError(f"a model gives outputs for each image, ({shape[0]}, …); this one gives {got}")
-    if (complaint := batch_dependence(static, list(arrays), x)) is not None:
+    if (complaint := batch_dependence(static, list(arrays), x, program)) is not None:
         raise ValueError(complaint)
-    check_fits(trace(functools.partial(_joined, static), list(arrays), x), shape)
-    return outputs
-
-
-def _joined(static: Static, arrays: list[Any], x: Any) -> Any:
-    return static.join(arrays)(x)
+    check_fits(program, shape)
+    return jax.tree_util.tree_unflatten(program.out_tree, leaves)
 
 
 def check_images(x: Any) -> None:
@@ -184,16 +165,33 @@ def check_images(x: Any) -> None:
         raise ValueError(f"images are a non-empty array (n, h, w, c); got shape {tuple(x.shape)}{hint}")
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise TypeError(f"images are floating point, usually in [0, 1]; got {x.dtype} (divide bytes by 255)")
-    if not _traced(x):
+    if not is_traced(x):
         finite = np.isfinite(np.asarray(x)).all(axis=(1, 2, 3))
         if not finite.all():
             raise ValueError(f"image {int(np.argmin(finite))} has NaN or infinite values")
 
 
-def check_chunk(chunk: int | None, name: str = "chunk") -> None:
+def check_count(value: Any, name: str, least: int = 1, where: str = "") -> int:
+    """An option that is a whole number.
+
+    Args:
+        value: the option.
+        name: what the message calls it.
+        least: the smallest it may be.
+        where: what this limit holds for, at the end of the message's first half.
+
+    Raises:
+        ValueError: no whole number, or too small.
+    """
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name} is a whole number from {least} up{where}; got {value!r}")
+    return int(value)
+
+
+def check_chunk(chunk: int | None) -> None:
     """Raises unless a chunk size is None or a whole number from 1 up."""
-    if chunk is not None and (not isinstance(chunk, int | np.integer) or isinstance(chunk, bool) or chunk < 1):
-        raise ValueError(f"{name} is a whole number from 1 up; got {chunk!r}")
+    if chunk is not None:
+        check_count(chunk, "chunk")
 
 
 def check_key(key: Any) -> None:
@@ -210,5 +208,6 @@ def _all_finite(answer: Any) -> Array:
     return jnp.all(jnp.stack([jnp.isfinite(a).all() for a in arrays])) if arrays else jnp.array(True)
 
 
-def _traced(values: Any) -> bool:
+def is_traced(values: Any) -> bool:
+    """Whether an array, or one of a pytree, has no values yet, inside `jit`."""
     return any(isinstance(value, jax.core.Tracer) for value in jax.tree_util.tree_leaves(values))

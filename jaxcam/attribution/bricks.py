@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from jaxcam.attribution.asking import check_count
 from jaxcam.attribution.budget import summed
 
 QUADRATURES = ("gauss_legendre", "trapezoid", "riemann_middle")
@@ -33,8 +34,7 @@ def quadrature(method: str, steps: int) -> tuple[np.ndarray, np.ndarray]:
     """
     check_one_of(method, QUADRATURES, "method")
     least = 2 if method == "trapezoid" else 1
-    if not isinstance(steps, int | np.integer) or isinstance(steps, bool) or steps < least:
-        raise ValueError(f"steps is a whole number from {least} up for method='{method}'; got {steps!r}")
+    check_count(steps, "steps", least, f" for method='{method}'")
     if method == "gauss_legendre":
         places, weights = np.polynomial.legendre.leggauss(steps)
         return (1 + places) / 2, weights / 2

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from jaxcam.attribution.asking import Question, ask, check_chunk, check_key
+from jaxcam.attribution.asking import Question, ask, check_chunk, check_count, check_key
 from jaxcam.attribution.baselines import Baseline
-from jaxcam.attribution.removing import check_count, check_number, stand_in_of
+from jaxcam.attribution.removing import check_number, stand_in_of
 from jaxcam.attribution.segments import Segments, coalition_scores, painted, segments_of
 from jaxcam.attribution.targets import Target
 

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxcam.attribution.asking import Question, ask, check_chunk, check_key
+from jaxcam.attribution.asking import Question, ask, check_chunk, check_count, check_key
 from jaxcam.attribution.baselines import Baseline
 from jaxcam.attribution.budget import chunk_size, summed
-from jaxcam.attribution.removing import blended, check_count, check_number, check_pair, stand_in_of
+from jaxcam.attribution.removing import blended, check_number, check_pair, stand_in_of
 from jaxcam.attribution.targets import Target
 
 

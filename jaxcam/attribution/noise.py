@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxcam.attribution.asking import Question, ask, check_chunk, check_images, check_key
+from jaxcam.attribution.asking import Question, ask, check_chunk, check_count, check_images, check_key
 from jaxcam.attribution.bricks import SUMMARIES, check_one_of, smooth
 from jaxcam.attribution.budget import chunk_size
 from jaxcam.attribution.gradients import saliency
@@ -137,13 +137,12 @@ def _checked(key: Any, samples: Any, sigma: Any, chunk: Any) -> dict[str, Any]:
     """The options of a mean over draws."""
     check_key(key)
     check_chunk(chunk)
-    if not isinstance(samples, int | np.integer) or isinstance(samples, bool) or samples < 1:
-        raise ValueError(f"samples is a whole number from 1 up; got {samples!r}")
+    samples = check_count(samples, "samples")
     if not isinstance(sigma, jax.core.Tracer):
         number = isinstance(sigma, int | float | np.number | np.ndarray | jax.Array) and np.ndim(sigma) == 0
         if not number or not 0 <= float(sigma) < np.inf:
             raise ValueError(f"sigma is a share of each image's range, a number from 0 up; got {sigma!r}")
-    return {"samples": int(samples), "chunk": chunk}
+    return {"samples": samples, "chunk": chunk}
 
 
 def _noisy(x: Array, key: Array, sigma: Any) -> Array:

@@ -14,9 +14,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 from scipy import ndimage
 
-from jaxcam.attribution.asking import check_chunk, check_images
+from jaxcam.attribution.asking import check_chunk, check_count, check_images
 from jaxcam.attribution.paths import integrated_gradients
-from jaxcam.attribution.removing import check_count
 from jaxcam.attribution.segments import Segments, scaled, segment
 from jaxcam.attribution.targets import Target
 

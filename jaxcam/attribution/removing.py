@@ -14,9 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxcam.attribution.asking import Question, check_chunk, check_images
+from jaxcam.attribution.asking import Question, check_count, check_images
 from jaxcam.attribution.baselines import Baseline, baseline_of
-from jaxcam.attribution.bricks import check_one_of
 from jaxcam.attribution.budget import chunk_size, mapped
 
 
@@ -65,11 +64,10 @@ def stand_in_of(baseline: Baseline, x: Any, segments: Array | None = None) -> Ar
         TypeError: images or baseline of a wrong kind.
         ValueError: images or baseline of a wrong shape, not finite, or an unknown name.
     """
-    if not isinstance(baseline, str):
+    if not isinstance(baseline, str) or baseline == "blur":
         return baseline_of(baseline, x)
-    check_one_of(baseline, ("blur", "mean"), "baseline")
-    if baseline == "blur":
-        return baseline_of(baseline, x)
+    if baseline != "mean":
+        raise ValueError(f"no baseline '{baseline}'; there are 'mean', 'blur', None (zeros), a number and an array")
     check_images(x)
     x = jnp.asarray(x)
     if segments is None:
@@ -86,18 +84,6 @@ def _segment_means(x: Array, segments: Int[Array, "n h w"]) -> Array:
         return (sums / jnp.maximum(counts, 1)[:, None])[flat].reshape(image.shape)
 
     return jax.vmap(of_one)(x, segments)
-
-
-def check_count(value: Any, name: str) -> int:
-    """A whole number from 1 up.
-
-    Raises:
-        ValueError: it is not.
-    """
-    if value is None:
-        raise ValueError(f"{name} is a whole number from 1 up; got None")
-    check_chunk(value, name)
-    return int(value)
 
 
 def check_pair(value: Any, name: str) -> tuple[int, int]:

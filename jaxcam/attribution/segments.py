@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from jaxcam.attribution.asking import Question, check_images
+from jaxcam.attribution.asking import Question, check_count, check_images
 from jaxcam.attribution.bricks import check_one_of
-from jaxcam.attribution.removing import check_count, check_pair, masked_scores
+from jaxcam.attribution.removing import check_pair, masked_scores
 
 KINDS = ("slic", "grid", "felzenszwalb", "quickshift")
 Segments = str | np.ndarray | Array | None

@@ -28,8 +28,8 @@ from jaxtyping import Array
 from jaxcam.program.layers import Anatomy, Place
 from jaxcam.program.recognize import is_affine
 from jaxcam.program.rewrite import rewrites
-from jaxcam.program.trace import Node, Value, replay
-from jaxcam.program.transform import Replacements, canonical, given, rectifier_replacements
+from jaxcam.program.trace import Node, Replacements, Value, replay
+from jaxcam.program.transform import canonical, given, rectifier_replacements
 
 
 @jax.tree_util.register_dataclass

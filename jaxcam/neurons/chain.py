@@ -20,8 +20,7 @@ from jaxcam.neurons.active import Convolution
 from jaxcam.program.layers import Anatomy, Place
 from jaxcam.program.recognize import is_affine
 from jaxcam.program.rewrite import first_maximum, windows
-from jaxcam.program.trace import Node, Value, replay
-from jaxcam.program.transform import Replacements
+from jaxcam.program.trace import Node, Replacements, Value, replay
 
 _NHWC = ((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))
 

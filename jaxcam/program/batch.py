@@ -18,15 +18,18 @@ from jaxcam.program.layers import dissect
 from jaxcam.program.trace import Node, Program, Static, Value, trace
 
 
-def batch_dependence(static: Static, arrays: list[Any], x: jax.ShapeDtypeStruct) -> str | None:
+def batch_dependence(
+    static: Static, arrays: list[Any], x: jax.ShapeDtypeStruct, program: Program | None = None
+) -> str | None:
     """One line that names the equation by which images mix, and the remedy; None if they do not.
 
     Args:
         static: the model without its arrays.
         arrays: these; their shapes are enough.
         x: the shape and dtype of a batch.
+        program: the model's for this batch, where it has been traced already.
     """
-    program = _program(static, arrays, x)
+    program = _of_several(static, arrays, x, program)
     image = program.inputs[-1]
     live = program.depending_on([image])
     axes = follow_axes(program, image, live)
@@ -49,20 +52,19 @@ def batch_dependence(static: Static, arrays: list[Any], x: jax.ShapeDtypeStruct)
     return None
 
 
-def _program(static: Static, arrays: list[Any], x: jax.ShapeDtypeStruct) -> Program:
+def _of_several(static: Static, arrays: list[Any], x: jax.ShapeDtypeStruct, program: Program | None) -> Program:
     """The model's program for at least two images: with one, an axis of length 1 could be any."""
 
     def function(leaves: list[Any], images: Any) -> Any:
         return static.join(leaves)(images)
 
-    def named(program: Program) -> Program:
-        return dataclasses.replace(program, paths=(*static.paths(arrays), ()))
-
     if x.shape[0] == 1:
-        # A model written for one image is traced with one: that it takes two is not asked of it.
+        # A model written for one image stays traced with one: that it takes two is not asked of it.
         with contextlib.suppress(Exception):
-            return named(trace(function, arrays, jax.ShapeDtypeStruct((2, *x.shape[1:]), x.dtype)))
-    return named(trace(function, arrays, x))
+            program = trace(function, arrays, jax.ShapeDtypeStruct((2, *x.shape[1:]), x.dtype))
+    if program is None:
+        program = trace(function, arrays, x)
+    return dataclasses.replace(program, paths=(*static.paths(arrays), ()))
 
 
 def _mixes(node: Node, value: Value, axes: Axes, program: Program) -> bool:

@@ -25,8 +25,8 @@ from jaxcam.program.axes import follow_axes
 from jaxcam.program.layers import Anatomy, Place, study
 from jaxcam.program.recognize import SELECTING, is_piecewise_linear, number_of, uniform
 from jaxcam.program.rewrite import accelerate
-from jaxcam.program.trace import Node, Program, Value, replay, trace
-from jaxcam.program.transform import Replacements, as_pytree, canonical, given, original
+from jaxcam.program.trace import Node, Program, Replacements, Value, replay, trace
+from jaxcam.program.transform import as_pytree, canonical, given, original
 
 
 @jax.tree_util.register_dataclass

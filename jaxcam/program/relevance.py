@@ -22,8 +22,8 @@ from jaxcam.program.axes import follow_axes
 from jaxcam.program.layers import Anatomy, study
 from jaxcam.program.pieces import Piece, dismantle
 from jaxcam.program.rewrite import accelerate, rewrites
-from jaxcam.program.trace import Node, Replacement, Value, replay
-from jaxcam.program.transform import RuleError, given
+from jaxcam.program.trace import Node, Replacement, Replacements, Value, replay
+from jaxcam.program.transform import RuleError, replaced
 
 # Kinds of pieces whose relevance goes back as the gradient does: to the winner, or to the old place.
 AS_GRADIENT = frozenset(["select", "move"])
@@ -102,7 +102,7 @@ def check_ruled(anatomy: Anatomy, rules: Ruling) -> None:
             )
 
 
-def relevance_replacements(anatomy: Anatomy, rules: Ruling) -> dict[Value, tuple[tuple[Value, ...], Replacement]]:
+def relevance_replacements(anatomy: Anatomy, rules: Ruling) -> Replacements:
     """For `replay`: every piece that a rule is made for, with its relevance pass.
 
     Raises:
@@ -110,7 +110,7 @@ def relevance_replacements(anatomy: Anatomy, rules: Ruling) -> dict[Value, tuple
     """
     check_ruled(anatomy, rules)
     faster = rewrites(anatomy.program)
-    found: dict[Value, tuple[tuple[Value, ...], Replacement]] = {}
+    found: Replacements = {}
     kind_of = {piece.result: piece.kind for piece, _ in rules}
     for piece, rule in rules:
         if piece.kind in AS_GRADIENT:
@@ -246,10 +246,10 @@ class Relevant:
     composite: Any = dataclasses.field(metadata={"static": True})
 
     def __call__(self, x: Array) -> Any:
-        anatomy, arrays = study(self.transformed_model, x)
-        replacements = relevance_replacements(anatomy, ruling(anatomy, self.composite))
-        outputs = replay(anatomy.program, given(anatomy, arrays, x), anatomy.program.outputs, replacements)
-        return jax.tree_util.tree_unflatten(anatomy.program.out_tree, outputs)
+        def rules(anatomy: Anatomy) -> Replacements:
+            return relevance_replacements(anatomy, ruling(anatomy, self.composite))
+
+        return replaced(self.transformed_model, x, rules)
 
 
 def balances(model: Any, composite: Composite, x: Array, start: Callable[[Any], Any]) -> list[tuple[Array, Array]]:

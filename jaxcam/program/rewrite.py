@@ -26,7 +26,7 @@ from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array
 
 from jaxcam.program.fold import Chain, channelwise
-from jaxcam.program.trace import Node, Program, Replacement, Value, replay, trace
+from jaxcam.program.trace import Node, Program, Replacements, Value, replay, trace
 
 
 def accelerate(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -54,7 +54,7 @@ def accelerate(function: Callable[..., Any]) -> Callable[..., Any]:
     return faster
 
 
-def rewrites(program: Program, platform: str | None = None) -> dict[Value, tuple[tuple[Value, ...], Replacement]]:
+def rewrites(program: Program, platform: str | None = None) -> Replacements:
     """The equations of a program worth computing otherwise, and how.
 
     Args:
@@ -64,9 +64,9 @@ def rewrites(program: Program, platform: str | None = None) -> dict[Value, tuple
     Returns:
         For `replay`: by result, the operands and the function.
     """
-    if (platform or jax.default_backend()) != "cpu":
-        return {}
-    found: dict[Value, tuple[tuple[Value, ...], Replacement]] = {}
+    found: Replacements = {}
+    if not _needs_help(platform):
+        return found
     for node in program.nodes:
         output = node.outputs[0] if node.outputs else None
         if output is None or any(not isinstance(atom, Value) for atom in node.inputs):
@@ -81,7 +81,7 @@ def rewrites(program: Program, platform: str | None = None) -> dict[Value, tuple
     return found
 
 
-def folds(program: Program, platform: str | None = None) -> dict[Value, tuple[tuple[Value, ...], Replacement]]:
+def folds(program: Program, platform: str | None = None) -> Replacements:
     """The convolutions that take the scales and shifts after them into their kernel.
 
     Only for a replay from the inputs to the outputs: one that starts or stops inside such a chain needs its equations.
@@ -93,13 +93,17 @@ def folds(program: Program, platform: str | None = None) -> dict[Value, tuple[tu
     Returns:
         For `replay`: by result, the operands and the function.
     """
-    if (platform or jax.default_backend()) != "cpu":
-        return {}
-    found: dict[Value, tuple[tuple[Value, ...], Replacement]] = {}
+    found: Replacements = {}
+    if not _needs_help(platform):
+        return found
     for chain in channelwise(program, program.depending_on(program.inputs)):
         small = _is_small(chain.convolution, program, chain.shape(program))
         found[chain.result] = (chain.sources, functools.partial(_folded, chain=chain, small=small))
     return found
+
+
+def _needs_help(platform: str | None) -> bool:
+    return (platform or jax.default_backend()) == "cpu"
 
 
 def _is_small(node: Node, program: Program, result: tuple[int, ...]) -> bool:

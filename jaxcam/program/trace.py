@@ -125,6 +125,11 @@ class Program:
     paths: tuple[tuple[Any, ...], ...] = ()
     out_tree: Any = None
 
+    @property
+    def output_avals(self) -> list[Any]:
+        """Shape and dtype of every output, flattened."""
+        return [self.avals[output] if isinstance(output, Value) else output.aval for output in self.outputs]
+
     def consumers(self) -> dict[Value, list[Node]]:
         """For each value, the nodes that read it."""
         found: dict[Value, list[Node]] = {}
@@ -272,6 +277,8 @@ def _shape_of(leaf: Any) -> Any:
 
 
 Replacement = Callable[..., Any]
+# By result, the operands and the function that `replay` computes it with.
+Replacements = dict[Value, tuple[tuple[Value, ...], Replacement]]
 
 
 def replay(

@@ -25,9 +25,7 @@ from jaxtyping import Array
 
 from jaxcam.program.layers import MODEL_FIELD, Anatomy, Place, study
 from jaxcam.program.recognize import is_piecewise_linear
-from jaxcam.program.trace import Replacement, Value, replay
-
-Replacements = dict[Value, tuple[tuple[Value, ...], Replacement]]
+from jaxcam.program.trace import Replacements, replay
 
 
 def canonical(value: Array, place: Place) -> Array:
@@ -197,10 +195,20 @@ class Ruled:
     rule: str = dataclasses.field(metadata={"static": True})
 
     def __call__(self, x: Array) -> Any:
-        anatomy, arrays = study(self.transformed_model, x)
-        replacements = rectifier_replacements(anatomy, self.rule)
-        outputs = replay(anatomy.program, given(anatomy, arrays, x), anatomy.program.outputs, replacements)
-        return jax.tree_util.tree_unflatten(anatomy.program.out_tree, outputs)
+        return replaced(self.transformed_model, x, lambda anatomy: rectifier_replacements(anatomy, self.rule))
+
+
+def replaced(model: Any, x: Array, replacements: Callable[[Anatomy], Replacements]) -> Any:
+    """The outputs of a model some of whose equations are computed otherwise.
+
+    Args:
+        model: any callable `x -> outputs`.
+        x: images (n, h, w, c).
+        replacements: the model's anatomy ↦ what `replay` puts in place of its equations.
+    """
+    anatomy, arrays = study(model, x)
+    outputs = replay(anatomy.program, given(anatomy, arrays, x), anatomy.program.outputs, replacements(anatomy))
+    return jax.tree_util.tree_unflatten(anatomy.program.out_tree, outputs)
 
 
 def check_rectifies(model: Any, x: Array, method: str) -> None:

@@ -10,16 +10,10 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxcam.attribution import targets
-from jaxcam.attribution.asking import Question, check_images
-from jaxcam.attribution.baselines import Baseline, baseline_of
+from jaxcam.attribution.asking import Question, check_images, is_traced
 from jaxcam.attribution.bricks import check_one_of, upsample
 
 SCORES = ("probability", "output")
-
-
-def traced(value: Any) -> bool:
-    """Whether an array has no values yet, inside `jit`."""
-    return isinstance(value, jax.core.Tracer)
 
 
 def score_of(question: Question, x: Array, score: str) -> Float[Array, " n"]:
@@ -46,12 +40,6 @@ def score_of(question: Question, x: Array, score: str) -> Float[Array, " n"]:
 def check_score(score: Any) -> None:
     """Raises unless the score is one of `SCORES`."""
     check_one_of(score, SCORES, "score")
-
-
-def check_count(value: Any, name: str, least: int = 1) -> None:
-    """Raises unless an option is a whole number that is large enough."""
-    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{name} is a whole number from {least} up; got {value!r}")
 
 
 def checked_maps(maps: Any, x: Any, ranks: bool = True) -> Array:
@@ -91,7 +79,7 @@ def as_maps(maps: Any) -> Array:
         raise TypeError(f"maps are an array (n, h, w) or (n, h, w, c); got {type(maps).__name__}")
     if maps.ndim not in (3, 4) or 0 in maps.shape:
         raise ValueError(f"maps are a non-empty array (n, h, w) or (n, h, w, c); got shape {tuple(maps.shape)}")
-    if not traced(maps):
+    if not is_traced(maps):
         finite = np.isfinite(np.asarray(maps)).all(axis=tuple(range(1, maps.ndim)))
         if not finite.all():
             raise ValueError(f"map {int(np.argmin(finite))} has NaN or infinite values")
@@ -101,7 +89,7 @@ def as_maps(maps: Any) -> Array:
 
 def check_ranks(maps: Array) -> None:
     """Raises if a map is the same everywhere."""
-    if traced(maps):
+    if is_traced(maps):
         return
     flat = np.asarray(maps).reshape(maps.shape[0], -1)
     constant = flat.min(1) == flat.max(1)
@@ -126,13 +114,3 @@ def per_pixel(maps: Array, size: tuple[int, int], absolute: bool = False) -> Flo
     """
     values = jnp.abs(maps) if absolute else maps
     return upsample(values.sum(-1) if values.ndim == 4 else values, size)
-
-
-def instead(baseline: Baseline, x: Any) -> Array:
-    """What stands in place of pixels taken away: `baseline_of`, and "mean", each image's own mean color."""
-    if isinstance(baseline, str) and baseline == "mean":
-        x = jnp.asarray(x)
-        return jnp.broadcast_to(x.mean((1, 2), keepdims=True), x.shape)
-    if isinstance(baseline, str) and baseline != "blur":
-        raise ValueError(f"no baseline '{baseline}'; there are 'mean', 'blur', None (zeros), a number and an array")
-    return baseline_of(baseline, x)

@@ -11,13 +11,9 @@ from jaxtyping import Array, Float
 
 from jaxcam.attribution.asking import Question, ask
 from jaxcam.attribution.baselines import Baseline
+from jaxcam.attribution.removing import stand_in_of
 from jaxcam.attribution.targets import Target
-from jaxcam.quality.asked import (
-    check_score,
-    checked_maps,
-    instead,
-    score_of,
-)
+from jaxcam.quality.asked import check_score, checked_maps, score_of
 
 
 @jax.tree_util.register_dataclass
@@ -78,7 +74,7 @@ def completeness(
     check_score(score)
     maps = checked_maps(maps, x, ranks=False)
     nothing = baseline is False
-    replaced = instead(None if nothing else baseline, x)
+    replaced = stand_in_of(None if nothing else baseline, x)
     total, difference = ask(_difference, model, x, target, replaced, maps, score=score, nothing=nothing)
     gap = total - difference
     relative = jnp.where(gap == 0, 0, jnp.abs(gap) / jnp.abs(difference))

@@ -11,11 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxcam.attribution.asking import Question, ask, check_chunk
+from jaxcam.attribution.asking import Question, ask, check_chunk, check_count
 from jaxcam.attribution.baselines import Baseline
 from jaxcam.attribution.budget import chunk_size, mapped
+from jaxcam.attribution.removing import stand_in_of
 from jaxcam.attribution.targets import Target
-from jaxcam.quality.asked import check_count, check_score, checked_maps, instead, per_pixel, score_of
+from jaxcam.quality.asked import check_score, checked_maps, per_pixel, score_of
 
 
 @jax.tree_util.register_dataclass
@@ -86,7 +87,7 @@ def deletion(
     pixels strewn about break a network sooner than as many in one place, so maps of different grain are to be compared
     by patches (Samek et al. 2017). Ties are taken row by row, and a rectified map has many.
     """
-    replaced = instead(baseline, x)
+    replaced = stand_in_of(baseline, x)
     return _curve(model, x, replaced, maps, target, steps, score, absolute, patch, chunk, insert=False)
 
 
@@ -139,7 +140,7 @@ def insertion(
     where much can still be made out. When it misleads: see `deletion`; where the blurred image already scores high,
     the area says little.
     """
-    return _curve(model, x, instead(baseline, x), maps, target, steps, score, absolute, patch, chunk, insert=True)
+    return _curve(model, x, stand_in_of(baseline, x), maps, target, steps, score, absolute, patch, chunk, insert=True)
 
 
 def _curve(

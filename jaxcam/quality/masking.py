@@ -10,19 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from jaxcam.attribution.asking import Question, ask
+from jaxcam.attribution.asking import Question, ask, is_traced
 from jaxcam.attribution.baselines import Baseline
+from jaxcam.attribution.removing import stand_in_of
 from jaxcam.attribution.targets import Target
-from jaxcam.quality.asked import (
-    as_maps,
-    check_ranks,
-    check_score,
-    checked_maps,
-    instead,
-    per_pixel,
-    score_of,
-    traced,
-)
+from jaxcam.quality.asked import as_maps, check_ranks, check_score, checked_maps, per_pixel, score_of
 
 
 def average_drop(
@@ -66,7 +58,7 @@ def average_drop(
     2018. When it misleads: a map that is high everywhere but in one pixel loses nothing.
     """
     whole, seen = _seen(model, x, maps, target, baseline, score)
-    if not traced(whole) and not (np.asarray(whole) > 0).all():
+    if not is_traced(whole) and not (np.asarray(whole) > 0).all():
         i = int(np.argmin(np.asarray(whole) > 0))
         raise ValueError(f"a drop is a share of a positive score; image {i} has {float(whole[i]):g}")
     return jnp.maximum(whole - seen, 0) / whole
@@ -119,7 +111,7 @@ def _seen(
 ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
     """The score of the images, and of what is seen of them through their maps."""
     check_score(score)
-    return ask(_both_scores, model, x, target, instead(baseline, x), checked_maps(maps, x), score=score)
+    return ask(_both_scores, model, x, target, stand_in_of(baseline, x), checked_maps(maps, x), score=score)
 
 
 def _both_scores(question: Question, x: Array, replaced: Array, maps: Array, *, score: str) -> tuple[Array, Array]:
@@ -190,7 +182,7 @@ def _masks(regions: Any, maps: Array, size: tuple[int, int] | None) -> Array:
     else:
         h, w = (maps.shape[1], maps.shape[2]) if size is None else size
         masks = jnp.asarray(np.stack([_mask(boxes, h, w, i) for i, boxes in enumerate(regions)]))
-    if not traced(masks):
+    if not is_traced(masks):
         empty = ~np.asarray(masks).any((1, 2))
         if empty.any():
             raise ValueError(f"the region of image {int(np.argmax(empty))} has no pixel")

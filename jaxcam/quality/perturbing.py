@@ -11,19 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxcam.attribution.asking import Question, ask, check_chunk, check_key
+from jaxcam.attribution.asking import Question, ask, check_chunk, check_count, check_key
 from jaxcam.attribution.baselines import Baseline
 from jaxcam.attribution.budget import chunk_size, mapped
+from jaxcam.attribution.removing import stand_in_of
 from jaxcam.attribution.targets import Target
-from jaxcam.quality.asked import (
-    check_count,
-    check_like,
-    check_score,
-    checked_maps,
-    instead,
-    per_pixel,
-    score_of,
-)
+from jaxcam.quality.asked import check_like, check_score, checked_maps, per_pixel, score_of
 
 Perturbation = Callable[[Array, Array], Array]
 
@@ -207,7 +200,7 @@ def sensitivity_n(
         if size >= pixels:
             raise ValueError(f"a set has fewer pixels than the image, {pixels}; got {size}")
     options = {"samples": samples, "score": score, "chunk": chunk}
-    return ask(_sensitivity_n, model, x, target, maps, instead(baseline, x), key, np.asarray(sizes), **options)
+    return ask(_sensitivity_n, model, x, target, maps, stand_in_of(baseline, x), key, np.asarray(sizes), **options)
 
 
 def _sensitivity_n(

@@ -9,12 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxcam.attribution.asking import Question, ask, check_images, check_key
+from jaxcam.attribution.asking import Question, ask, check_count, check_images, check_key
 from jaxcam.attribution.targets import Target
-from jaxcam.quality.asked import (
-    as_maps,
-    check_count,
-)
+from jaxcam.quality.asked import as_maps
 
 
 def max_sensitivity(
