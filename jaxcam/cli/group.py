@@ -16,6 +16,7 @@ SECTIONS = {
     "A network": ("train", "layers"),
     "Why this answer?": ("explain", "compare"),
     "What its units learned": ("averages", "neurons", "prune"),
+    "Questions about a network": ("redundancy", "distributions"),
     "For reading": ("report",),
 }
 

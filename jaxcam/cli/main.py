@@ -6,12 +6,14 @@ from jaxcam.cli import environment
 from jaxcam.cli.averages import averages
 from jaxcam.cli.compare import compare
 from jaxcam.cli.demo import demo
+from jaxcam.cli.distributions import distributions
 from jaxcam.cli.errors import MEANINGS
 from jaxcam.cli.explain import explain
 from jaxcam.cli.group import Group
 from jaxcam.cli.layers import layers
 from jaxcam.cli.neurons import neurons
 from jaxcam.cli.prune import prune
+from jaxcam.cli.redundancy import redundancy
 from jaxcam.cli.report import report
 from jaxcam.cli.train import train
 from jaxcam.version import __version__
@@ -44,7 +46,7 @@ def cli() -> None:
     """
 
 
-for command in (demo, train, layers, explain, compare, averages, neurons, prune, report):
+for command in (demo, train, layers, explain, compare, averages, neurons, prune, redundancy, distributions, report):
     cli.add_command(command)
 
 

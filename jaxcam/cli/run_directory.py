@@ -32,6 +32,8 @@ RESULTS: dict[str, tuple[str, ...]] = {
     "prune": ("pruning.csv", "pruning.png"),
     "explain": ("maps.npz", "sheet.png", "pictures"),
     "compare": ("figures.csv", "summary.csv", "summary.md", "summary.png"),
+    "redundancy": ("components.csv", "redundancy.npz", "redundancy.png"),
+    "distributions": ("distributions.csv", "summary.csv", "values.npz", "distributions.png"),
     "demo": ("train", "averages", "neurons", "prune", "report.html"),
 }
 """What each command writes, in this order, beside the two files above."""

@@ -3,7 +3,9 @@
 from jaxcam.viewing.figures.accuracy import history, pruning
 from jaxcam.viewing.figures.charts import confidence, dead_units, similarity_curves
 from jaxcam.viewing.figures.comparison import comparison
+from jaxcam.viewing.figures.components import redundancy
 from jaxcam.viewing.figures.explanations import contact_sheet, overlay
+from jaxcam.viewing.figures.laws import distributions
 from jaxcam.viewing.figures.pictures import averages, extreme_units, maps
 from jaxcam.viewing.figures.style import save
 
@@ -13,11 +15,13 @@ __all__ = [
     "confidence",
     "contact_sheet",
     "dead_units",
+    "distributions",
     "extreme_units",
     "history",
     "maps",
     "overlay",
     "pruning",
+    "redundancy",
     "save",
     "similarity_curves",
 ]
