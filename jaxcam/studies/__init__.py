@@ -1,5 +1,6 @@
 """Questions about a network: what its maps have in common, what its values are like, what it is made of."""
 
+from jaxcam.studies.directions import Trajectory, random_directions, trajectory
 from jaxcam.studies.exciting import Maximized, evolution, maximize
 from jaxcam.studies.exemplars import Exemplars, direction, most_exciting
 from jaxcam.studies.goodness import Distributions, distributions
@@ -10,11 +11,14 @@ from jaxcam.studies.principal import Redundancy, redundancy
 from jaxcam.studies.sampling import layer_values
 from jaxcam.studies.sharing import Polytopes, Shared, polytopes
 from jaxcam.studies.spectrum import Spectrum, read_spectrum
+from jaxcam.studies.surfaces import ClassificationLoss, Landscape, classification_loss, interpolation, landscape
 
 __all__ = [
+    "ClassificationLoss",
     "Distributions",
     "Exemplars",
     "HalfSpaces",
+    "Landscape",
     "LeakCheck",
     "LinearPieces",
     "Maximized",
@@ -24,9 +28,13 @@ __all__ = [
     "RegionCheck",
     "Shared",
     "Spectrum",
+    "Trajectory",
+    "classification_loss",
     "direction",
     "distributions",
     "evolution",
+    "interpolation",
+    "landscape",
     "layer_values",
     "leak_check",
     "linear_piece",
@@ -35,8 +43,10 @@ __all__ = [
     "palette",
     "plant",
     "polytopes",
+    "random_directions",
     "read_spectrum",
     "redundancy",
     "region_check",
     "region_size",
+    "trajectory",
 ]
