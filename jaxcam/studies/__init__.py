@@ -1,5 +1,6 @@
 """Questions about a network: what its maps have in common, what its values are like, what it is made of."""
 
+from jaxcam.studies.agreement import Surrogate, surrogates
 from jaxcam.studies.directions import Trajectory, random_directions, trajectory
 from jaxcam.studies.exciting import Maximized, evolution, maximize
 from jaxcam.studies.exemplars import Exemplars, direction, most_exciting
@@ -11,6 +12,7 @@ from jaxcam.studies.principal import Redundancy, redundancy
 from jaxcam.studies.sampling import layer_values
 from jaxcam.studies.sharing import Polytopes, Shared, polytopes
 from jaxcam.studies.spectrum import Spectrum, read_spectrum
+from jaxcam.studies.strategies import HeatmapClusters, heatmap_clusters
 from jaxcam.studies.surfaces import ClassificationLoss, Landscape, classification_loss, interpolation, landscape
 
 __all__ = [
@@ -18,6 +20,7 @@ __all__ = [
     "Distributions",
     "Exemplars",
     "HalfSpaces",
+    "HeatmapClusters",
     "Landscape",
     "LeakCheck",
     "LinearPieces",
@@ -28,11 +31,13 @@ __all__ = [
     "RegionCheck",
     "Shared",
     "Spectrum",
+    "Surrogate",
     "Trajectory",
     "classification_loss",
     "direction",
     "distributions",
     "evolution",
+    "heatmap_clusters",
     "interpolation",
     "landscape",
     "layer_values",
@@ -48,5 +53,6 @@ __all__ = [
     "redundancy",
     "region_check",
     "region_size",
+    "surrogates",
     "trajectory",
 ]
