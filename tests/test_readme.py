@@ -15,6 +15,7 @@ def blocks(text, language):
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
+@pytest.mark.slow
 def test_the_python_of_the_readme_runs_from_top_to_bottom():
     names = {}
     for block in blocks(README, "python"):

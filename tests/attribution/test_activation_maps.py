@@ -271,6 +271,7 @@ def test_guided_grad_cam_behind_a_constant_map_is_guided_backpropagation():
 # --- layers, chunks, cost
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALL)
 def test_several_layers_at_once_are_the_layers_one_by_one(name):
     names = ["conv_1", "pool_0", "conv_0"]

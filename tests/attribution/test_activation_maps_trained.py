@@ -80,6 +80,7 @@ def test_on_a_trained_network_the_maps_of_one_class_agree(name, tiny):
     assert cosines.min() > 0.7
 
 
+@pytest.mark.slow
 def test_the_map_of_another_class_is_another_map(tiny):
     model = nets.resnet_plain(20)
     logits = np.asarray(jax.jit(model)(tiny))

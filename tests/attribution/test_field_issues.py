@@ -103,6 +103,7 @@ def test_deep_lift_adds_up_where_relus_are_shared(kind):
         assert np.allclose(maps.sum((1, 2, 3)), gain, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow():
     model = nets.flax_nnx()
 
@@ -152,6 +153,7 @@ class Outer(nnx.Module):
         return self.inner(x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["saliency", "guided_backprop", "grad_cam", "lrp", "deep_lift"])
 def test_models_nested_in_models_are_explained_like_themselves(method):
     explain, model = getattr(jc, method), nets.flax_nnx()

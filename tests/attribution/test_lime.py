@@ -67,6 +67,7 @@ def test_any_chunk_gives_the_same(chunk):
     assert_allclose(jc.lime(net, IMAGES, chunk=chunk, **options), jc.lime(net, IMAGES, **options), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_an_image_gets_the_same_beside_one_with_more_segments():
     segments = jc.segment(IMAGES, "grid", count=16).copy()
     segments[1] = QUARTERS[1]

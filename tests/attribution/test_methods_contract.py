@@ -22,12 +22,19 @@ from jaxcam.attribution.methods import METHODS
 sys.path.append(str(Path(__file__).parents[1] / "program"))
 import program_nets as nets
 
+
+def later(value):
+    """A case that is met under JAXCAM_SLOW=1 only."""
+    return pytest.param(value, marks=pytest.mark.slow)
+
+
 ALL = list(METHODS)
 CHUNKED = [name for name in ALL if "chunk" in inspect.signature(METHODS[name].function).parameters]
 RANDOM = [name for name in ALL if METHODS[name].random]
 LONG = {name for name in ALL if METHODS[name].random or METHODS[name].family == "perturbation"}
 LONG |= {"guided_integrated_gradients"}
-SHORT_FIRST = [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in ALL]
+SHORT_FIRST = [later(name) if name in LONG else name for name in ALL]
+FEW = ("saliency", "integrated_gradients", "grad_cam", "lrp", "deep_lift", "occlusion")  # one of each kind
 # Neither square nor a power of two, so that axes cannot be taken for one another.
 IMAGES = jnp.asarray(np.random.default_rng(0).random((3, 12, 10, 3)), jnp.float32)
 KEY = jax.random.key(0)
@@ -91,7 +98,7 @@ def compile_fast():
     jax.config.update("jax_disable_most_optimizations", False)
 
 
-@pytest.mark.parametrize("kind", ["plain", "equinox", pytest.param("nnx", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", ["plain", later("equinox"), later("nnx")])
 @pytest.mark.parametrize("name", ALL)
 def test_maps_have_the_shape_of_the_table_and_the_dtype_of_the_images(name, kind):
     maps = answer(name, kind=kind)
@@ -118,13 +125,13 @@ def test_doubles_stay_doubles(name):
         assert jnp.isfinite(maps).all()
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", SHORT_FIRST)
 def test_under_jit_the_answer_is_the_same(name):
     found = jax.jit(lambda net, x: call(name, net, x))(model(), IMAGES)
     check_same(found, answer(name))
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", SHORT_FIRST)
 def test_a_batch_gets_what_its_images_get_one_by_one(name):
     alone = [call(name, model(), IMAGES[i : i + 1]) for i in range(3)]
     check_same(jnp.concatenate(alone), answer(name))
@@ -234,7 +241,7 @@ def difference(outputs):
 
 
 @pytest.mark.parametrize("said", SAYINGS)
-@pytest.mark.parametrize("name", SHORT_FIRST)
+@pytest.mark.parametrize("name", [name if name in FEW else later(name) for name in ALL])
 def test_every_kind_of_target_works_with_every_method(name, said):
     target, plain = SAYINGS[said]
     if plain == "predicted":

@@ -90,12 +90,14 @@ def test_a_batch_is_explained_as_its_images_one_by_one(method):
     assert_allclose(method(net(), x, key=KEY, samples=4), jnp.concatenate(alone), rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_the_predicted_class_is_that_of_the_image_without_noise():
     x, classes = jnp.float32(IMAGES), np.asarray(net()(jnp.float32(IMAGES)).argmax(-1))
     found = jc.smooth_grad(net(), x, key=KEY, samples=4, sigma=2.0)
     assert_allclose(found, jc.smooth_grad(net(), x, classes, key=KEY, samples=4, sigma=2.0), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_any_method_can_be_smoothed():
     x = jnp.float32(IMAGES)
     method = functools.partial(jc.integrated_gradients, steps=3)

@@ -153,6 +153,7 @@ def biased_net(x):
 X = random(2, *IMAGE, seed=5)
 
 
+@pytest.mark.slow
 @pytest.mark.evidence("lrp", kind="axiom", source="ε → 0: input times gradient")
 def test_as_epsilon_vanishes_relevance_is_input_times_gradient():
     tiny = rules.Epsilon(1e-13)
@@ -162,11 +163,13 @@ def test_as_epsilon_vanishes_relevance_is_input_times_gradient():
         np.testing.assert_allclose(jc.lrp(net, X, 1, composite=composite), wanted, rtol=1e-7, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_alpha_one_beta_zero_is_zplus():
     one, other = everywhere(rules.AlphaBeta(1.0, 0.0)), everywhere(rules.ZPlus())
     np.testing.assert_allclose(jc.lrp(biased_net, X, 0, composite=one), jc.lrp(biased_net, X, 0, composite=other))
 
 
+@pytest.mark.slow
 def test_gamma_zero_is_epsilon():
     one, other = everywhere(rules.Gamma(0.0)), everywhere(rules.Epsilon())
     np.testing.assert_allclose(

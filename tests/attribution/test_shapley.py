@@ -93,6 +93,7 @@ def test_a_linear_model_is_recovered_from_a_few_coalitions():
     assert_allclose(found, np.kron(sums, np.ones((1, 2, 2))), rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_more_samples_come_closer_and_pairs_closer_still():
     segments = jc.segment(IMAGES, "grid", count=9)
     exact = jc.shapley_values(net, IMAGES, 0, segments=segments)
@@ -133,6 +134,7 @@ def test_any_chunk_gives_the_same(method, chunk):
     )
 
 
+@pytest.mark.slow
 def test_an_image_gets_the_same_beside_one_with_more_segments():
     segments = jc.segment(IMAGES, "grid", count=9).copy()
     segments[1][segments[1] > 6] = 6

@@ -45,6 +45,7 @@ def accuracy(model, images, labels):
     return round(float((found == labels).mean()), 3)
 
 
+@pytest.mark.slow
 def test_resnet20_is_as_accurate_as_published():
     assert accuracy(nets.resnet_plain(20), *nets.cifar10()) == 0.915
 
@@ -54,7 +55,7 @@ def test_resnet56_is_as_accurate_as_published():
     assert accuracy(nets.resnet_plain(56), *nets.cifar10()) == 0.926
 
 
-@pytest.mark.parametrize("depth", [20, 56])
+@pytest.mark.parametrize("depth", [20, pytest.param(56, marks=pytest.mark.slow)])
 def test_the_three_ways_of_writing_a_resnet_give_the_same_logits(tiny, depth):
     logits = {name: np.asarray(jax.jit(write(depth))(tiny[0])) for name, write in nets.RESNETS.items()}
     for name, found in logits.items():
@@ -118,6 +119,7 @@ def test_cam_is_exact_on_squeezenet(squeezenet, cats, measured):
     assert error <= 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["saliency", "grad_cam"])
 @pytest.mark.evidence(
     "saliency", "grad_cam", "guided_backprop", kind="trained", source="SqueezeNet: insertion beats chance"

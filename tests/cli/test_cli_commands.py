@@ -130,6 +130,7 @@ def test_a_finished_training_can_be_trained_further(runs, jaxcam, tmp_path):
     assert further < first
 
 
+@pytest.mark.slow
 def test_the_first_convolutions_alone_can_be_trained(jaxcam, tmp_path):
     words = ("--image-size", 8, "--limit", 20, "--epochs", 1, "--convolutions", 1, "--quiet")
     said = jaxcam("train", *words, "--keep-every", 1, "--out", tmp_path / "cut")

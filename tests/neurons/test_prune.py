@@ -175,6 +175,7 @@ def test_other_rectifiers_are_silenced_too(x, relu):
     np.testing.assert_array_equal(got, net(x).at[..., jnp.array([1, 2])].set(0))
 
 
+@pytest.mark.slow
 def test_a_pruned_model_goes_through_jit_vmap_and_grad(x):
     silent, hand = prune(Chain(), "conv1", [0, 5]), zeroed("conv1", [0, 5])
     want = hand(x)

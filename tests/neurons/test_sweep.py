@@ -377,6 +377,7 @@ def after_some_parts(seed, kills, most):
     return [("parts", drawn.randint(1, most), 0.02 * drawn.random()) for _ in range(kills)]
 
 
+@pytest.mark.slow
 def test_killed_three_times_and_started_again_the_store_is_the_same_to_the_byte(sweeper, uninterrupted, tmp_path):
     out = tmp_path / "sweep.zarr"
     survived = kill_until_finished(sweeper, out, after_some_parts(0, 3, most=20))

@@ -98,6 +98,7 @@ def test_a_perturbation_of_your_own_is_asked():
     assert jnp.all(jc.quality.infidelity(sums, x, maps, key=KEY, perturbation=first_row) < 1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk", [1, 5])
 def test_the_chunk_does_not_change_infidelity_or_sensitivity(chunk):
     model, x = small_net(), images()
@@ -108,6 +109,7 @@ def test_the_chunk_does_not_change_infidelity_or_sensitivity(chunk):
     assert_allclose(sensitivity(chunk=chunk), sensitivity(), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_batch_has_the_figures_of_its_images():
     model, x = small_net(), images(3)
     maps = jc.saliency(model, x, 1)

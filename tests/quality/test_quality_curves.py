@@ -97,6 +97,7 @@ def test_the_curves_meet_the_image_and_the_baseline_at_their_ends():
     assert_allclose(inserted.curve[:, [0, -1]], jnp.stack([empty, whole], 1), rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk", [1, 3, 32, 33, 50])
 def test_the_chunk_does_not_change_the_curve(chunk):
     model, x = small_net(), images()

@@ -73,7 +73,7 @@ def test_a_layer_owns_its_kernel_and_the_norm_that_follows():
     assert any("kernel" in name for name in groups["conv"])
 
 
-@pytest.mark.parametrize("kind", ["nnx", "linen", "plain"])
+@pytest.mark.parametrize("kind", ["nnx", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("linen", "plain"))])
 def test_every_parameter_of_a_resnet_belongs_to_one_layer(kind):
     model = trained_nets.RESNETS[kind]()
     x = jnp.zeros((2, 32, 32, 3))
@@ -245,6 +245,7 @@ def test_saliency_fails_with_the_weights_and_guided_backpropagation_hardly_chang
     assert structure[1] > structure[0] + 0.25
 
 
+@pytest.mark.slow
 def test_one_layer_alone_is_enough_to_change_saliency(trained):
     model, x = trained
     layers = ["layer3.2.conv1", "layer3.0.conv2", "layer2.0.conv1", "layer1.0.conv1"]

@@ -106,6 +106,7 @@ def test_streams_of_any_kind_of_key_are_reseeded():
     assert not np.array_equal(logits[0], logits[2])
 
 
+@pytest.mark.slow
 def test_the_accelerated_step_is_the_plain_step(tmp_path, monkeypatch):
     def smooth(learning_rate=0.0, weight_decay=0.0):
         # Adam follows the sign of a gradient, and that of a bias before batch norm is rounding: not so with a large ε.

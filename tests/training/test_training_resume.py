@@ -49,6 +49,7 @@ def test_the_model_that_reached_the_second_epoch_may_go_on_itself(tmp_path, whol
     assert history == whole[2]
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_a_training_ends_with_the_same_bits(tmp_path, whole):
     out, cache = tmp_path / "out", tmp_path / "cache"
     # Renames in the order they come: epoch_000; model, history, state; model, epoch_002, history, state; …
