@@ -10,7 +10,10 @@ from jaxcam.cli.distributions import distributions
 from jaxcam.cli.errors import MEANINGS
 from jaxcam.cli.explain import explain
 from jaxcam.cli.group import Group
+from jaxcam.cli.landscape import landscape
 from jaxcam.cli.layers import layers
+from jaxcam.cli.linear_piece import linear_piece
+from jaxcam.cli.maximize import maximize
 from jaxcam.cli.neurons import neurons
 from jaxcam.cli.prune import prune
 from jaxcam.cli.redundancy import redundancy
@@ -46,7 +49,22 @@ def cli() -> None:
     """
 
 
-for command in (demo, train, layers, explain, compare, averages, neurons, prune, redundancy, distributions, report):
+for command in (
+    demo,
+    train,
+    layers,
+    explain,
+    compare,
+    averages,
+    neurons,
+    prune,
+    redundancy,
+    distributions,
+    linear_piece,
+    maximize,
+    landscape,
+    report,
+):
     cli.add_command(command)
 
 

@@ -34,11 +34,14 @@ RESULTS: dict[str, tuple[str, ...]] = {
     "compare": ("figures.csv", "summary.csv", "summary.md", "summary.png"),
     "redundancy": ("components.csv", "redundancy.npz", "redundancy.png"),
     "distributions": ("distributions.csv", "summary.csv", "values.npz", "distributions.png"),
+    "maximize": ("maximized.npz", "units.csv", "maximized.png", "frames.npz", "frames.png"),
+    "landscape": ("points.npz", "landscape.npz", "landscape.png", "landscape.html"),
+    "linear-piece": ("pieces.npz", "images.csv", "sharing.csv", "linear_piece.png"),
     "demo": ("train", "averages", "neurons", "prune", "report.html"),
 }
 """What each command writes, in this order, beside the two files above."""
 
-RESUMED_FROM = {"train": "state.safetensors", "neurons": "sweep.zarr", "demo": "train"}
+RESUMED_FROM = {"train": "state.safetensors", "neurons": "sweep.zarr", "landscape": "points.npz", "demo": "train"}
 """What a command that can go on goes on from."""
 
 

@@ -4,10 +4,13 @@ from jaxcam.viewing.figures.accuracy import history, pruning
 from jaxcam.viewing.figures.charts import confidence, dead_units, similarity_curves
 from jaxcam.viewing.figures.comparison import comparison
 from jaxcam.viewing.figures.components import redundancy
+from jaxcam.viewing.figures.exciting import excitements
 from jaxcam.viewing.figures.explanations import contact_sheet, overlay
+from jaxcam.viewing.figures.facets import linear_pieces
 from jaxcam.viewing.figures.laws import distributions
 from jaxcam.viewing.figures.pictures import averages, extreme_units, maps
 from jaxcam.viewing.figures.style import save
+from jaxcam.viewing.figures.terrain import landscape, save_page, turning_landscape
 
 __all__ = [
     "averages",
@@ -16,12 +19,17 @@ __all__ = [
     "contact_sheet",
     "dead_units",
     "distributions",
+    "excitements",
     "extreme_units",
     "history",
+    "landscape",
+    "linear_pieces",
     "maps",
     "overlay",
     "pruning",
     "redundancy",
     "save",
+    "save_page",
     "similarity_curves",
+    "turning_landscape",
 ]
