@@ -9,14 +9,17 @@ from jaxcam.studies.leaks import LeakCheck, RegionCheck, leak_check, region_chec
 from jaxcam.studies.pieces import HalfSpaces, LinearPieces, Reach, linear_piece, region_size
 from jaxcam.studies.planting import palette, plant
 from jaxcam.studies.principal import Redundancy, redundancy
+from jaxcam.studies.probes import ConceptTest, concepts
 from jaxcam.studies.sampling import layer_values
 from jaxcam.studies.sharing import Polytopes, Shared, polytopes
 from jaxcam.studies.spectrum import Spectrum, read_spectrum
 from jaxcam.studies.strategies import HeatmapClusters, heatmap_clusters
 from jaxcam.studies.surfaces import ClassificationLoss, Landscape, classification_loss, interpolation, landscape
+from jaxcam.studies.textures import concept_images
 
 __all__ = [
     "ClassificationLoss",
+    "ConceptTest",
     "Distributions",
     "Exemplars",
     "HalfSpaces",
@@ -34,6 +37,8 @@ __all__ = [
     "Surrogate",
     "Trajectory",
     "classification_loss",
+    "concept_images",
+    "concepts",
     "direction",
     "distributions",
     "evolution",
