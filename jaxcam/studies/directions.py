@@ -166,7 +166,7 @@ def is_weight(array: Any) -> bool:
 def _shapes(parameters: Any) -> dict[str, tuple[int, ...]]:
     found = jax.tree_util.tree_flatten_with_path(parameters)[0]
     return {
-        ".".join(_step(key) for key in path) or "the array": tuple(leaf.shape)
+        ".".join(map(_step, path)).removesuffix(".value") or "the array": tuple(leaf.shape)  # a Flax variable's value
         for path, leaf in found
         if isinstance(leaf, jax.Array | np.ndarray)
     }

@@ -40,11 +40,11 @@ class Maximized:
         numbers: what was optimized (t, a, …): pixels, waves, or codes of the generator.
     """
 
-    units: Int[Array, " t"] | None
-    images: Float[Array, "t a h w c"]
-    scores: Float[Array, "t a"]
-    curve: Float[Array, "t steps a"]
-    numbers: Float[Array, "t a ..."]
+    units: Int[Array | np.ndarray, " t"] | None
+    images: Float[Array | np.ndarray, "t a h w c"]
+    scores: Float[Array | np.ndarray, "t a"]
+    curve: Float[Array | np.ndarray, "t steps a"]
+    numbers: Float[Array | np.ndarray, "t a ..."]
 
 
 def maximize(

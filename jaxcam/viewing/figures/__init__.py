@@ -7,7 +7,10 @@ from jaxcam.viewing.figures.components import redundancy
 from jaxcam.viewing.figures.exciting import excitements
 from jaxcam.viewing.figures.explanations import contact_sheet, overlay
 from jaxcam.viewing.figures.facets import linear_pieces
+from jaxcam.viewing.figures.groups import heatmap_groups
 from jaxcam.viewing.figures.laws import distributions
+from jaxcam.viewing.figures.leaking import leaks
+from jaxcam.viewing.figures.meanings import concepts
 from jaxcam.viewing.figures.pictures import averages, extreme_units, maps
 from jaxcam.viewing.figures.style import save
 from jaxcam.viewing.figures.terrain import landscape, save_page, turning_landscape
@@ -15,14 +18,17 @@ from jaxcam.viewing.figures.terrain import landscape, save_page, turning_landsca
 __all__ = [
     "averages",
     "comparison",
+    "concepts",
     "confidence",
     "contact_sheet",
     "dead_units",
     "distributions",
     "excitements",
     "extreme_units",
+    "heatmap_groups",
     "history",
     "landscape",
+    "leaks",
     "linear_pieces",
     "maps",
     "overlay",
