@@ -17,12 +17,16 @@ from jaxcam.program import tap
 
 LOGITS = "logits"
 
+RANKS = {"tag": 2, "add": 1, "concat": 1}
+"""Of layers of one size those that close a block: the next block may begin with a convolution of the same size."""
+
 
 def stages(model: Any, x: Any) -> list[str]:
-    """The last layer of each stage: of each size that a network's layers have.
+    """What each stage of a network hands on: one layer for each size that its layers have.
 
-    Left out are sizes before which there is one convolution only (a stem), and layers that are the classifier already:
-    as many units as outputs.
+    It is the last value of that size that its author tagged; else the last sum or concatenation; else the last layer.
+    Left out are a first size with one convolution only (a stem), and layers that are the classifier already: as many
+    units as outputs.
 
     Args:
         model: any callable `x -> outputs`.
@@ -42,21 +46,22 @@ def stages(model: Any, x: Any) -> list[str]:
     """
     outputs = jax.eval_shape(lambda images: model(images), jax.ShapeDtypeStruct(np.shape(x), jnp.float32))
     classes = outputs.shape[-1]
-    last: dict[tuple[int, ...], str] = {}
+    last: dict[tuple[int, ...], tuple[int, str]] = {}
     convolutions: dict[tuple[int, ...], int] = {}
     for layer in layers_of(model, x):
         size = layer.shape[:-1]
         if len(size) != 2 or max(size) < 2:
             continue
         convolutions[size] = convolutions.get(size, 0) + (layer.kind == "conv")
-        if layer.kind != "pool" and layer.units != classes:
-            last[size] = layer.name
+        rank = RANKS.get(layer.kind, 0)
+        if layer.kind != "pool" and layer.units != classes and rank >= last.get(size, (0, ""))[0]:
+            last[size] = rank, layer.name
     if not last:
         raise ValueError("the network has no layer with space; name layers that jaxcam layers lists")
     first = next(iter(convolutions))
     if convolutions[first] < 2 and len(last) > 1:
         last.pop(first, None)
-    return list(last.values())
+    return [name for _, name in last.values()]
 
 
 def layer_values(model: Any, x: Array, layers: Sequence[str] | None = None) -> dict[str, Float[np.ndarray, "n m"]]:

@@ -204,6 +204,30 @@ def test_stages_are_the_last_layers_of_their_size_without_the_stem():
     }
 
 
+def residual_net(x, tagged):
+    """Two blocks; the second begins, as ResNet50's do, with a convolution of the first one's size."""
+    conv = lambda x, units, stride=1: jax.nn.relu(
+        jax.lax.conv_general_dilated(
+            x,
+            jnp.ones((1, 1, x.shape[-1], units)),
+            (stride, stride),
+            "SAME",
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
+    )
+    x = conv(x, 4)
+    x = jax.nn.relu(conv(conv(x, 4), 4) + x)
+    x = jc.tag(x, "stage1") if tagged else x
+    x = conv(x[:, ::2, ::2], 8) + conv(conv(x, 8), 8, 2)
+    return x.mean((1, 2)) @ jnp.ones((8, 3))
+
+
+def test_a_stage_ends_with_its_block_not_with_the_first_convolution_of_the_next():
+    x = jnp.ones((1, 8, 8, 3))
+    assert stages(lambda x: residual_net(x, False), x) == ["add_0", "add_1"]
+    assert stages(lambda x: residual_net(x, True), x) == ["stage1", "add_1"]
+
+
 def test_layer_values_are_channel_means_and_logits():
     x = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
     values = jc.studies.layer_values(small_net, x, ["conv_1"])
