@@ -4,7 +4,9 @@ import click
 
 from jaxcam.cli import environment
 from jaxcam.cli.averages import averages
+from jaxcam.cli.clusters import clusters
 from jaxcam.cli.compare import compare
+from jaxcam.cli.concepts import concepts
 from jaxcam.cli.demo import demo
 from jaxcam.cli.distributions import distributions
 from jaxcam.cli.errors import MEANINGS
@@ -12,6 +14,7 @@ from jaxcam.cli.explain import explain
 from jaxcam.cli.group import Group
 from jaxcam.cli.landscape import landscape
 from jaxcam.cli.layers import layers
+from jaxcam.cli.leak_check import leak_check
 from jaxcam.cli.linear_piece import linear_piece
 from jaxcam.cli.maximize import maximize
 from jaxcam.cli.neurons import neurons
@@ -64,6 +67,9 @@ for command in (
     maximize,
     landscape,
     report,
+    leak_check,
+    clusters,
+    concepts,
 ):
     cli.add_command(command)
 

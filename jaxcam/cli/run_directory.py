@@ -37,11 +37,20 @@ RESULTS: dict[str, tuple[str, ...]] = {
     "maximize": ("maximized.npz", "units.csv", "maximized.png", "frames.npz", "frames.png"),
     "landscape": ("points.npz", "landscape.npz", "landscape.png", "landscape.html"),
     "linear-piece": ("pieces.npz", "images.csv", "sharing.csv", "linear_piece.png"),
+    "leak-check": ("leaking", "clean", "leaks.csv", "maps.npz", "leaks.png", "sheet.png"),
+    "clusters": ("clusters.csv", "clusters.npz", "clusters.png"),
+    "concepts": ("concepts.csv", "concepts.npz", "concepts.png"),
     "demo": ("train", "averages", "neurons", "prune", "report.html"),
 }
 """What each command writes, in this order, beside the two files above."""
 
-RESUMED_FROM = {"train": "state.safetensors", "neurons": "sweep.zarr", "landscape": "points.npz", "demo": "train"}
+RESUMED_FROM = {
+    "leak-check": "leaking",
+    "train": "state.safetensors",
+    "neurons": "sweep.zarr",
+    "landscape": "points.npz",
+    "demo": "train",
+}
 """What a command that can go on goes on from."""
 
 

@@ -42,7 +42,8 @@ def heatmap_groups(found: HeatmapClusters, images: Float[Array | np.ndarray, "n 
     if images is not None and len(images) != len(found.labels):
         raise ValueError(f"there are {len(found.labels)} maps and {len(images)} images")
     figure = Figure(figsize=(10.5, 6.2), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=[1.5, 1.0])
+    halves: Any = figure.subfigures(1, 2, width_ratios=[1.5, 1.0])
+    left, right = halves
     _plane(left.subplots(), found, None if images is None else check_channels(np.asarray(images)))
     top, bottom = right.subfigures(2, 1, height_ratios=[1.0, 1.2])
     _eigenvalues(top.subplots(), found)
