@@ -107,8 +107,8 @@ def redundancy_table(everything: Mapping[str, Answers], out: Path) -> str:
     """One row for each network and for the paper: raw maps, and maps scaled to [0, 1]."""
     spectrum = jc.studies.read_spectrum(PRINTED)
     lines = [
-        "| maps | size | in 9 | for 93.56 % | in 9, pixels exchanged | in 9, shifted | more than pixels | more than shifts "
-        "| in 9, of maps left out |",
+        "| maps | size | in 9 | for 93.56 % | in 9, exchanged | in 9, shifted | more than exchanged "
+        "| more than shifted | in 9, of maps left out |",
         "|---|---|---|---|---|---|---|---|---|",
         f"| the paper's 41 ratios | 7×7 | {spectrum.share(9):.2%} | {spectrum.count(0.9356)} | | | | | |",
     ]

@@ -43,6 +43,23 @@ def test_published_is_scipys_two_sample_statistic_between_x_and_its_distribution
             assert found[family][i] * count == pytest.approx(round(found[family][i] * count), abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("count", "printed"),
+    [
+        (3136, [0.7971, 0.9563, 0.7774, 0.9419, 0.8022, 0.9014, 0.8026, 0.9426]),
+        (784, [0.9795, 0.8724, 0.9744, 0.8354, 0.9923, 0.8852, 0.9910]),
+        (196, [0.9795, 1.0, 0.9183, 1.0, 0.9693, 1.0, 0.9489, 1.0]),
+        (49, [0.3469, 0.2653, 0.2653, 0.2040, 0.2040, 0.2653, 0.2857, 0.1836]),
+        (1000, [0.563, 0.554, 0.535, 0.561]),
+    ],
+)
+def test_the_papers_entries_are_multiples_of_one_over_n_cut_after_four_digits(count, printed):
+    # One of the 36 is not: 0.8098, where 635/784 is 0.80995.
+    for value in printed:
+        nearest = np.array([np.floor(value * count), np.ceil(value * count)]) / count
+        assert ((nearest - value >= -1e-9) & (nearest - value < 1e-4)).any()
+
+
 def test_published_is_large_for_what_cannot_be_worse_and_says_nothing_about_the_fit():
     perfect = stats.norm.ppf((np.arange(400) + 0.5) / 400)[None]
     found = asked(perfect + 50)
