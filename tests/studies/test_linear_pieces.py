@@ -68,6 +68,7 @@ def test_the_piece_is_the_network_in_float64(exact):
         np.testing.assert_allclose(inner(W, image) + b, values, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_the_piece_is_the_network_in_float32():
     net, x = model(jnp.float32), images(2, jnp.float32)
     found = studies.linear_piece(net, x)
@@ -85,7 +86,7 @@ def test_weights_are_the_networks_derivative(exact):
 def test_the_piece_holds_all_over_its_polytope_and_identifiers_say_so(exact):
     """Half the way to the first facet in each of several directions: another image, the same function."""
     found, net, x = exact
-    for seed in range(3):
+    for seed in range(2):
         way = images(1, jnp.float64, 10 + seed)[0]
         reach = studies.region_size(net, x, way)
         inside = x + 0.99 * reach.distance[:, None, None, None] * way
@@ -96,6 +97,7 @@ def test_the_piece_holds_all_over_its_polytope_and_identifiers_say_so(exact):
         np.testing.assert_allclose(jax.jit(net)(inside), expected, atol=1e-13)
 
 
+@pytest.mark.slow
 def test_the_size_of_a_region_is_what_bisection_finds(exact):
     """The first place along a line where an identifier differs, found without any half-space."""
     found, net, x = exact
@@ -110,22 +112,23 @@ def test_the_size_of_a_region_is_what_bisection_finds(exact):
     np.testing.assert_allclose(reach.distance, low, rtol=1e-8)
 
 
-def half_spaces(found, image=0, layer=None):
-    parts = list(found.constraints(image, layer))
-    A = np.concatenate([np.asarray(p.A).reshape(len(p.A), -1) for p in parts])
-    return A, np.concatenate([p.c for p in parts]), [p.layer for p in parts for _ in p.c]
+@pytest.fixture(scope="module")
+def walls(exact):
+    """The half-spaces of the first image: A (m, …), c (m,), and their layers."""
+    with jax.enable_x64(True):
+        parts = list(exact[0].constraints())
+    A = np.concatenate([part.A.reshape(len(part.A), -1) for part in parts])
+    return A, np.concatenate([part.c for part in parts]), [part.layer for part in parts for _ in part.c]
 
 
-def test_the_image_fulfills_its_half_spaces_and_another_one_breaks_some(exact):
-    found, _, x = exact
-    A, c, _ = half_spaces(found)
+def test_the_image_fulfills_its_half_spaces_and_another_one_breaks_some(exact, walls):
+    x, (A, c, _) = exact[2], walls
     assert (A @ np.ravel(x[0]) + c >= -1e-12).all()
     assert (A @ np.ravel(x[1]) + c < 0).any()
 
 
-def test_half_spaces_and_the_size_along_a_line_agree(exact):
-    found, net, x = exact
-    A, c, layers = half_spaces(found)
+def test_half_spaces_and_the_size_along_a_line_agree(exact, walls):
+    (_, net, x), (A, c, layers) = exact, walls
     way = np.asarray(images(1, jnp.float64, 7)[0])
     slopes = A @ way.ravel()
     with np.errstate(divide="ignore"):
@@ -135,10 +138,9 @@ def test_half_spaces_and_the_size_along_a_line_agree(exact):
     assert reach.layer[0] == layers[times.argmin()]
 
 
-def test_a_step_across_the_nearest_facet_changes_the_identifier(exact):
+def test_a_step_across_the_nearest_facet_changes_the_identifier(exact, walls):
     """Of all half-spaces the one nearest to the image: straight at it, a hair short of it and a hair beyond it."""
-    found, net, x = exact
-    A, c, _ = half_spaces(found)
+    (found, net, x), (A, c, _) = exact, walls
     margins, lengths = A @ np.ravel(x[0]) + c, np.linalg.norm(A, axis=1)
     nearest = (margins / lengths).argmin()
     step = -(margins[nearest] / lengths[nearest] ** 2 * A[nearest]).reshape(x[0].shape)
@@ -159,6 +161,7 @@ def test_the_pieces_on_both_sides_of_a_facet_agree_on_it(exact):
     assert (near[0].polytope != near[1].polytope).all()
 
 
+@pytest.mark.slow
 def test_some_outputs_and_chunks_and_single_images_are_the_same(exact):
     found, net, x = exact
     some = studies.linear_piece(net, x, outputs=[4, 1], chunk=1)
@@ -168,6 +171,7 @@ def test_some_outputs_and_chunks_and_single_images_are_the_same(exact):
     np.testing.assert_array_equal(some.polytope, found.polytope)
 
 
+@pytest.mark.slow
 def test_a_hidden_layer_is_a_model_with_pieces_of_its_own(exact):
     import jaxcam as jc
 

@@ -19,20 +19,27 @@ def bent(x):
     return hidden @ jnp.asarray(WEIGHTS[1, :6, :3], x.dtype)
 
 
-@pytest.fixture(scope="module")
-def found():
+MAPS = np.broadcast_to(np.arange(4).reshape(2, 2).repeat(2, 0).repeat(2, 1), (3, 4, 4))
+
+
+def asked(net, **options):
     """Three images of 4×4 in four segments, in float64."""
     with jax.enable_x64(True):
         x = jnp.asarray(np.random.default_rng(1).normal(size=(3, 4, 4, 1)))
-        maps = jnp.broadcast_to(jnp.arange(4).reshape(2, 2).repeat(2, 0).repeat(2, 1), (3, 4, 4))
-        options = {"key": jax.random.key(0), "segments": maps, "samples": 64, "baseline": 0.0}
-        yield studies.surrogates(linear, x, 1, **options), studies.surrogates(bent, x, **options), x, maps
+        settings = {"key": jax.random.key(0), "segments": jnp.asarray(MAPS), "samples": 64, "baseline": 0.0}
+        return studies.surrogates(net, x, 1, **settings | options), np.asarray(x)
 
 
-def test_on_a_linear_network_the_piece_and_shap_are_exact_everywhere(found):
-    known, _, x, maps = found
-    weights = (np.asarray(x).reshape(3, -1) * WEIGHTS[0, :, 1]).reshape(3, 4, 4)
-    expected = np.stack([-np.where(maps == j, weights, 0).sum((1, 2)) for j in range(4)], 1)
+@pytest.fixture(scope="module")
+def found():
+    return asked(bent)
+
+
+@pytest.mark.slow
+def test_on_a_linear_network_the_piece_and_shap_are_exact_everywhere():
+    known, x = asked(linear)
+    weights = (x.reshape(3, -1) * WEIGHTS[0, :, 1]).reshape(3, 4, 4)
+    expected = np.stack([-np.where(j == MAPS, weights, 0).sum((1, 2)) for j in range(4)], 1)
     for name in ("linear_piece", "kernel_shap"):
         np.testing.assert_allclose(known[name].claims, expected, atol=1e-6)
         assert known[name].inside.max() < 1e-6
@@ -41,8 +48,7 @@ def test_on_a_linear_network_the_piece_and_shap_are_exact_everywhere(found):
 
 
 def test_on_a_bent_network_only_the_piece_is_exact_inside_and_consistent(found):
-    _, bent_ones, _, _ = found
-    piece, lime, shap = (bent_ones[name] for name in ("linear_piece", "lime", "kernel_shap"))
+    piece, lime, shap = (found[0][name] for name in ("linear_piece", "lime", "kernel_shap"))
     assert piece.inside.max() < 1e-9
     assert piece.moved.max() < 1e-12
     assert piece.redrawn.max() == 0
@@ -53,8 +59,8 @@ def test_on_a_bent_network_only_the_piece_is_exact_inside_and_consistent(found):
 
 
 def test_the_nearest_image_of_the_same_target_is_the_neighbor(found):
-    known, _, x, _ = found
-    flat = np.asarray(x).reshape(3, -1)
+    known, x = found
+    flat = x.reshape(3, -1)
     for i, value in enumerate(known["linear_piece"].neighbor):
         distances = np.linalg.norm(flat - flat[i], axis=1)
         distances[i] = np.inf

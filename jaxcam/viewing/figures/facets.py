@@ -87,7 +87,8 @@ def _sharing(axes: Axes, shared: Polytopes) -> None:
     axes.set_title(f"{n} images in {whole.groups} polytope{'s' if whole.groups > 1 else ''}")
     places = range(len(rows))
     axes.axhline(whole.sharing, color=RANDOM, linewidth=0.9, linestyle=":", label="the whole polytope")
-    axes.plot(places, [row.sharing for row in rows], color=LEAST, marker="o", label="the layer's own switches")
+    own = [row.sharing for row in rows]
+    axes.plot(places, own, color=LEAST, marker="o", markersize=7, linewidth=3, label="the layer's own switches")
     axes.plot(places, [row.sharing_above for row in rows], color=MOST, marker="s", label="and those of all above it")
     axes.set(ylim=(-0.03, 1.03), ylabel="share of images not alone")
     if rows:
