@@ -50,12 +50,10 @@ def leaks(checks: Mapping[str, RegionCheck]) -> Figure:
         right.bar(np.arange(len(cases)) + shift, cases, 0.9 * width, color=color, label=name)
     area = next(iter(checks.values())).area
     left.axhline(area, color=RANDOM, linestyle=(0, (4, 3)), linewidth=0.9)
-    left.text(
-        0.99, area, f"its area, {area:.1%}", color=MUTED, ha="right", va="bottom", transform=left.get_yaxis_transform()
-    )
     left.set_xticks(range(len(methods)), methods)
     left.set_ylim(0, None)
     left.set_title("Share of attribution in the region")
+    left.set_xlabel(f"dashed: the region's share of the area, {area:.1%}", color=MUTED)
     right.set_xticks(range(len(CASES) + 1), [*CASES, "follow the region"])
     right.set_ylim(0, 1)
     right.set_title("Images classified rightly")
