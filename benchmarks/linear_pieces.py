@@ -51,7 +51,7 @@ def precise(model: Any) -> Any:
     )
 
 
-def mnist(data: Path) -> tuple[Any, np.ndarray, float]:
+def mnist(data: Path) -> tuple[Any, np.ndarray, np.ndarray, float]:
     """A network trained here, test images, its accuracy on them."""
     import optax
 
@@ -78,10 +78,10 @@ def mnist(data: Path) -> tuple[Any, np.ndarray, float]:
     x, y, _ = jc.data.load("mnist", "test", data_dir=data, image_size=32, limit=1000)
     x = np.asarray(x, np.float64)
     model = precise(model)
-    return model, x, accuracy(model, x, y)
+    return model, x, y, accuracy(model, x, y)
 
 
-def cifar(data: Path, unpacked: Path) -> tuple[Any, np.ndarray, float]:
+def cifar(data: Path, unpacked: Path) -> tuple[Any, np.ndarray, np.ndarray, float]:
     """The trained ResNet20, the 1,000 test images, and its accuracy on them."""
     os.environ["JAXCAM_TEST_DATA"] = str(data)
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "attribution"))
@@ -90,7 +90,7 @@ def cifar(data: Path, unpacked: Path) -> tuple[Any, np.ndarray, float]:
     x, y, _ = jc.data.load("cifar10", "test", data_dir=unpacked, limit=1000)
     x = (np.asarray(x, np.float64) - trained_nets.MEAN) / trained_nets.STD
     model = precise(trained_nets.resnet_nnx(20))
-    return model, x, accuracy(model, x, y)
+    return model, x, y, accuracy(model, x, y)
 
 
 def accuracy(model: Any, x: np.ndarray, y: np.ndarray) -> float:
@@ -99,12 +99,21 @@ def accuracy(model: Any, x: np.ndarray, y: np.ndarray) -> float:
     return float((said == y[: len(said)]).mean())
 
 
+def pure(groups: np.ndarray, labels: np.ndarray) -> str:
+    """Of all pairs of images in one group, the share that are of one class."""
+    pairs = [labels[groups == g] for g in np.unique(groups)]
+    same = sum(int((np.bincount(own) * (np.bincount(own) - 1)).sum()) for own in pairs)
+    return f"{same / every:.1%}" if (every := sum(len(own) * (len(own) - 1) for own in pairs)) else "–"
+
+
 def quantiles(values: np.ndarray) -> str:
     low, middle, high = np.nanpercentile(values, [10, 50, 90])
     return f"{middle:.2g} ({low:.2g} – {high:.2g})"
 
 
-def report(name: str, model: Any, x: np.ndarray, right: float, noise: int, some: int, folder: Path | None) -> str:
+def report(
+    name: str, model: Any, x: np.ndarray, y: np.ndarray, right: float, noise: int, some: int, folder: Path | None
+) -> str:
     """The tables of one network."""
     key = jax.random.key(SEED)
     begun = time.perf_counter()
@@ -130,10 +139,11 @@ def report(name: str, model: Any, x: np.ndarray, right: float, noise: int, some:
         f"{names[counts.argmax()]} ({counts.max()} of {some}). Identifiers equal half the way there: {same:.0%}; "
         f"different 0.1 % beyond: {other:.0%}. Identifiers of all images: {spent:.0f} s.",
         "",
-        "| layer | switches | groups | not alone | largest group | groups with all above | not alone |",
-        "|---|---|---|---|---|---|---|",
+        "| layer | switches | groups | not alone | largest group | of one class | groups with all above | not alone |",
+        "|---|---|---|---|---|---|---|---|",
         *(
-            f"| {r.layer} | {r.switches:,} | {r.groups} | {r.sharing:.1%} | {r.largest:.1%} | {r.groups_above} | "
+            f"| {r.layer} | {r.switches:,} | {r.groups} | {r.sharing:.1%} | {r.largest:.1%} | "
+            f"{pure(shared.groups(None if r.layer == '(whole)' else r.layer), y[: len(x)])} | {r.groups_above} | "
             f"{r.sharing_above:.1%} |"
             for r in shared.table()
         ),
@@ -165,11 +175,11 @@ def main() -> None:
     a = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
     if a.only != "cifar10":
-        model, x, right = mnist(a.unpacked)
-        print(report("MNIST (two convolutions)", model, x[: a.images], right, 1, a.explained, a.figures), flush=True)
+        model, x, y, right = mnist(a.unpacked)
+        print(report("MNIST (two convolutions)", model, x[: a.images], y, right, 1, a.explained, a.figures), flush=True)
     if a.only != "mnist":
-        model, x, right = cifar(a.data, a.unpacked)
-        print(report("CIFAR-10 (ResNet20)", model, x[: a.images], right, 0, a.explained, a.figures), flush=True)
+        model, x, y, right = cifar(a.data, a.unpacked)
+        print(report("CIFAR-10 (ResNet20)", model, x[: a.images], y, right, 0, a.explained, a.figures), flush=True)
 
 
 if __name__ == "__main__":

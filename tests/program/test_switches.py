@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from program_nets import IMAGES, KINDS, NAMES
 
 from jaxcam.program.regions import opened, partition
 from jaxcam.program.trace import trace
@@ -102,3 +103,18 @@ def test_switches_carry_the_name_of_their_layer():
     regions = partition(jax.tree_util.Partial(network, weights), IMAGE)
     assert [switch.layer for switch in regions.switches][:1] == ["first"]
     assert len(regions.switches) == 4
+
+
+@pytest.mark.parametrize("kind", [pytest.param(k, marks=[] if k == "equinox" else pytest.mark.slow) for k in KINDS])
+def test_a_model_of_any_library_is_its_linear_piece(kind):
+    model = KINDS[kind]()
+    regions = partition(model, IMAGES[0])
+    assert [switch.layer for switch in regions.switches] == [NAMES[kind][0], "pool_0", "add_0"]
+
+    @jax.jit
+    def piece(image):
+        held = regions.held(regions.states(image))
+        return held(0 * image)[0], jax.jvp(lambda z: held(z)[0], (image,), (image,))[1]
+
+    bias, linear = piece(IMAGES[0])
+    np.testing.assert_allclose(linear + bias, model(IMAGES[:1]), rtol=1e-4, atol=1e-5)
