@@ -142,11 +142,22 @@ def published_statistic(values: Float[np.ndarray, "s m"]) -> PerSample:
     """
     mean, deviation = values.mean(1, keepdims=True), values.std(1, ddof=1, keepdims=True)
     z = (values - mean) / deviation
-    # The p-value is not used; its exact form would take most of the time.
     return {
-        family: np.array([stats.ks_2samp(x, f, method="asymp").statistic for x, f in zip(values, law(z), strict=True)])
+        family: np.array([two_sample(np.sort(x), np.sort(f)) for x, f in zip(values, law(z), strict=True)])
         for family, law in PUBLISHED.items()
     }
+
+
+def two_sample(a: Float[np.ndarray, " m"], b: Float[np.ndarray, " k"]) -> float:
+    """Kolmogorov and Smirnov's D of two sorted samples: the largest difference of their distribution functions.
+
+    Example:
+        >>> two_sample(np.array([1.0, 2.0, 3.0, 4.0]), np.array([3.0, 5.0]))
+        0.5
+    """
+    both = np.concatenate([a, b])
+    shares = [np.searchsorted(sample, both, side="right") / len(sample) for sample in (a, b)]
+    return float(np.abs(shares[0] - shares[1]).max())
 
 
 def corrections(pvalues: Float[np.ndarray, " t"], correction: str) -> Float[np.ndarray, " t"]:

@@ -198,7 +198,7 @@ def small_net(x):
     conv = lambda x, units, stride: jax.nn.relu(
         jax.lax.conv_general_dilated(
             x,
-            jax.random.normal(jax.random.key(units), (3, 3, x.shape[-1], units)),
+            np.random.default_rng(units).normal(size=(3, 3, x.shape[-1], units)).astype(np.float32),
             (stride, stride),
             "SAME",
             dimension_numbers=("NHWC", "HWIO", "NHWC"),

@@ -89,24 +89,24 @@ def test_planted_components_are_found_and_no_others():
 def test_noise_has_a_component_about_as_often_as_the_level_says():
     random = np.random.default_rng(1)
     first = [
-        jc.studies.redundancy(random.normal(size=(20, 4, 4)), key=jax.random.key(i), permutations=39).pvalues[0]
-        for i in range(100)
+        jc.studies.redundancy(random.normal(size=(20, 4, 4)), key=jax.random.key(i), permutations=19).pvalues[0]
+        for i in range(60)
     ]
-    assert 0 <= np.mean(np.array(first) <= 0.05) <= 0.12  # 5 ± 3 standard errors
+    assert 0 <= np.mean(np.array(first) <= 0.05) <= 0.14  # 5 ± 3 standard errors
     assert 0.4 < np.mean(first) < 0.6
 
 
 def test_smooth_maps_without_a_place_beat_pixels_but_not_shifts():
     random = np.random.default_rng(2)
     frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(8), np.fft.fftfreq(8)))
-    noise = np.fft.fft2(random.normal(size=(60, 8, 8)))
+    noise = np.fft.fft2(random.normal(size=(40, 8, 8)))
     smooth = np.fft.ifft2(noise * np.exp(-((frequency / 0.15) ** 2))).real
-    pixels = jc.studies.redundancy(smooth, key=jax.random.key(0), permutations=99)
-    shifts = jc.studies.redundancy(smooth, key=jax.random.key(0), permutations=99, null="shifts")
+    pixels = jc.studies.redundancy(smooth, key=jax.random.key(0), permutations=39)
+    shifts = jc.studies.redundancy(smooth, key=jax.random.key(0), permutations=39, null="shifts")
     assert pixels.significant >= 5
     assert shifts.significant <= 1
-    in_one_place = smooth + 3 * random.normal(size=(60, 1, 1)) * np.eye(8)
-    assert jc.studies.redundancy(in_one_place, key=jax.random.key(0), permutations=99, null="shifts").significant >= 1
+    in_one_place = smooth + 3 * random.normal(size=(40, 1, 1)) * np.eye(8)
+    assert jc.studies.redundancy(in_one_place, key=jax.random.key(0), permutations=39, null="shifts").significant >= 1
 
 
 def test_the_null_is_the_keys_and_destroys_only_what_it_says():
