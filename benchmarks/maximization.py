@@ -45,7 +45,7 @@ def main() -> None:
     for number, share, best in zip(classes, own, said.argmax(-1), strict=True):
         print(f"{number}\t{names[number]}\t{share:.4f}\t{'' if best == number else names[best]}")
     print(f"{(own >= 0.9).sum()} of {len(own)} seen as their class with 0.9 or more, least {own.min():.4f}")
-    titles = [f"{names[number].split(',')[0]} {share:.3f}" for number, share in zip(classes, own, strict=True)]
+    titles = [f"{share:.3f} {names[number].split(',')[0]}" for number, share in zip(classes, own, strict=True)]
     figures.save(figures.excitements(shown[:, None], titles, tile=1.1, columns=10), asked.out / "sheet.png", dpi=120)
 
 

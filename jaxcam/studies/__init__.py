@@ -1,8 +1,9 @@
 """Questions about a network: what its maps have in common, what its values are like, what it is made of."""
 
 from jaxcam.studies.agreement import Surrogate, surrogates
+from jaxcam.studies.ascent import Maximized
 from jaxcam.studies.directions import Trajectory, random_directions, trajectory
-from jaxcam.studies.exciting import Maximized, evolution, maximize
+from jaxcam.studies.exciting import evolution, maximize
 from jaxcam.studies.exemplars import Exemplars, direction, most_exciting
 from jaxcam.studies.goodness import Distributions, distributions
 from jaxcam.studies.leaks import LeakCheck, RegionCheck, leak_check, region_check

@@ -2,49 +2,24 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array
 
-from jaxcam.attribution.asking import Question, ask, check_chunk, check_count, check_images, check_key
-from jaxcam.attribution.budget import chunk_size, mapped
-from jaxcam.attribution.targets import Target, per_output, score
-from jaxcam.program.rewrite import accelerate
+from jaxcam.attribution.asking import ask, check_chunk, check_count, check_images, check_key
+from jaxcam.attribution.targets import Target
 from jaxcam.program.trace import split
-from jaxcam.program.transform import as_pytree, tap
+from jaxcam.program.transform import as_pytree
+from jaxcam.studies.ascent import COSTS, Maximized, ascend
 from jaxcam.studies.canvases import KINDS, Canvas
-from jaxcam.studies.disturbances import Disturbance, roughness, sameness, strangeness
+from jaxcam.studies.disturbances import Disturbance
 
 SPACES = ("sum", "center")
 SCORES = ("output", "probability")
-COSTS = ("l2", "tv", "likeness", "diversity")
-DEVIATION = 0.01  # of the numbers an answer starts from: little beside what they become
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True, eq=False)
-class Maximized:
-    """Pictures that excite a network. Made by `maximize`.
-
-    Attributes:
-        units: the classes or units asked for (t,); None where the target is a callable.
-        images: the pictures (t, a, h, w, c), a answers for each target, within the bounds.
-        scores: what the target's score is of them, undisturbed (t, a).
-        curve: the score at each step, of the disturbed picture (t, steps, a).
-        numbers: what was optimized (t, a, …): pixels, waves, or codes of the generator.
-    """
-
-    units: Int[Array | np.ndarray, " t"] | None
-    images: Float[Array | np.ndarray, "t a h w c"]
-    scores: Float[Array | np.ndarray, "t a"]
-    curve: Float[Array | np.ndarray, "t steps a"]
-    numbers: Float[Array | np.ndarray, "t a ..."]
 
 
 def maximize(
@@ -54,6 +29,7 @@ def maximize(
     *,
     key: Array,
     steps: int = 128,
+    wake: int = 16,
     learning_rate: float = 0.05,
     score: str = "output",
     space: str = "sum",
@@ -91,6 +67,8 @@ def maximize(
             such as `direction({3: 1, 5: 1})` for a sum of units.
         key: of the start and the disturbances.
         steps: of Adam.
+        wake: so many first steps in which a silent target, which has no gradient at all, is followed as if the ReLUs
+            were open (`jc.deconv`); has no effect on models with operations that rule does not know.
         learning_rate: of Adam.
         score: "output", or "probability" for its logarithm under the softmax over all outputs.
         space: of outputs with space, their "sum" over it, or the one place at the "center".
@@ -151,7 +129,7 @@ def maximize(
         raise ValueError("no target: give a class or unit, several, or None for all there are")
     asked = target if units is None else (units.min() if units.min() < 0 else units.max()).item()
     return ask(
-        _maximize,
+        ascend,
         model,
         start,
         asked,
@@ -161,6 +139,7 @@ def maximize(
         codes,
         np.array([learning_rate, *weights], float),
         steps=steps,
+        wake=wake,
         kind=(score, space),
         canvas=picture,
         disturbance=Disturbance(int(moved), float(rotation), float(scale)),
@@ -202,96 +181,6 @@ def evolution(models: Sequence[Any], x: Any, target: Target = None, *, key: Arra
     return [maximize(model, x, target, key=key, **options) for model in models]
 
 
-def _maximize(
-    question: Question,
-    start: Array,
-    key: Array,
-    units: Array | None,
-    patches: Array | None,
-    codes: list[Any],
-    numbers: Array,
-    *,
-    steps: int,
-    kind: tuple[str, str],
-    canvas: Canvas,
-    disturbance: Disturbance,
-    costs: tuple[str, ...],
-    blur: float,
-    answers: int,
-    layer: str | None,
-    generator: Any,
-    latent: Any,
-    chunk: int | None,
-) -> Maximized:
-    rate, *weights = numbers
-    weight = dict(zip(COSTS, weights, strict=True))
-    base = canvas.base(start[0])
-    optimizer = optax.adam(rate)
-    first, later = jax.random.split(key)
-
-    def draw(numbers: Array) -> Array:
-        return canvas.images(numbers, base) if generator is None else generator.join(codes)(numbers)
-
-    def scores(images: Array, unit: Any) -> Array:
-        return _score(question.outputs(images), question.target if unit is None else unit, *kind)
-
-    def loss(numbers: Array, key: Array, unit: Any) -> tuple[Array, Array]:
-        images = draw(numbers)
-        gained = scores(disturbance(key, images), unit)
-        cost = jnp.zeros(())
-        if "l2" in costs:
-            cost += weight["l2"] * jnp.sum(
-                jnp.mean((numbers if generator else images - start).reshape(answers, -1) ** 2, -1)
-            )
-        if "tv" in costs:
-            cost += weight["tv"] * jnp.sum(roughness(images))
-        if "likeness" in costs:
-            cost += weight["likeness"] * jnp.sum(strangeness(images, jnp.asarray(patches, images.dtype)))
-        if "diversity" in costs:
-            assert layer is not None
-            cost += weight["diversity"] * answers * sameness(accelerate(tap(question.model, layer))(images))
-        return cost - jnp.sum(gained), gained
-
-    def one(unit: Any) -> Any:
-        def step(state: Any, now: Any) -> tuple[Any, Array]:
-            (numbers, moments), (number, key) = state, now
-            slope, gained = jax.grad(loss, has_aux=True)(numbers, key, unit)
-            change, moments = optimizer.update(slope, moments)
-            numbers = optax.apply_updates(numbers, change)
-            if blur:
-                numbers = jnp.where(number % 4 == 3, canvas.blurred(numbers, blur), numbers)
-            return (numbers, moments), gained
-
-        if generator is None:
-            numbers = canvas.start(first, answers, DEVIATION).astype(start.dtype)
-        else:
-            numbers = jax.random.normal(first, (answers, *latent), start.dtype)
-        state = (numbers, optimizer.init(numbers))
-        (numbers, _), curve = jax.lax.scan(step, state, (jnp.arange(steps), jax.random.split(later, steps)))
-        images = draw(numbers)
-        return images, scores(images, unit), curve, numbers
-
-    if units is None and question.target is None:
-        units = jnp.arange(jax.eval_shape(question.outputs, start).shape[-1])
-    if units is None:
-        return Maximized(None, *(found[None] for found in one(None)))
-    together = jnp.broadcast_to(start, (answers, *start.shape[1:]))
-    return Maximized(units, *mapped(one, units, chunk_size(question.model, together, len(units), chunk)))
-
-
-def _score(outputs: Any, target: Any, kind: str, space: str) -> Array:
-    """The score of each picture (a,)."""
-    if callable(target):
-        return target(outputs)
-    if space == "center":
-        for axis in range(1, outputs.ndim - 1):
-            middle = outputs.shape[axis] // 2
-            outputs = jax.lax.slice_in_dim(outputs, middle, middle + 1, axis=axis)
-    if kind == "probability":
-        outputs = jax.nn.log_softmax(per_output(outputs))
-    return score(outputs, target)
-
-
 def _start(x: Any, bounds: Any) -> Array:
     """The image all begin with (1, h, w, c)."""
     if not isinstance(bounds, tuple) or len(bounds) != 2 or not bounds[0] < bounds[1]:
@@ -313,6 +202,7 @@ def _check(given: dict[str, Any]) -> None:
             raise ValueError(f"{name} is {' or '.join(map(repr, choices))}; got {given[name]!r}")
     for name in ("steps", "answers"):
         check_count(given[name], name)
+    check_count(given["wake"], "wake", 0)
     if given["jitter"] is not None:
         check_count(given["jitter"], "jitter", 0)
     for name in ("rotation", "scale", "l2", "tv", "blur", "likeness", "diversity"):

@@ -13,7 +13,7 @@ from jaxcam.studies.canvases import COLORS, Canvas, frequencies
 from jaxcam.studies.disturbances import Disturbance, roughness, sameness, strangeness, warped
 
 KEY = jax.random.key(3)
-STILL = {"jitter": 0, "rotation": 0.0, "scale": 0.0}
+STILL = {"jitter": 0, "rotation": 0.0, "scale": 0.0, "wake": 0}
 RNG = np.random.default_rng(0)
 WEIGHTS = jnp.asarray(RNG.normal(size=(6, 6, 1, 4)), jnp.float32)
 KERNEL = jnp.asarray(RNG.normal(size=(3, 3, 3, 5)), jnp.float32)
@@ -172,28 +172,46 @@ def test_diversity_makes_answers_differ():
 
 @pytest.mark.parametrize("chunk", [2, *(pytest.param(c, marks=pytest.mark.slow) for c in (1, 3, 4))])
 def test_units_together_are_what_each_is_alone(chunk):
-    hidden = jc.tap(small, "hidden")
-    options = {"key": KEY, "steps": 4, "space": "center", "canvas": "pixel", **STILL, "jitter": 1}
-    together = jc.studies.maximize(hidden, (14, 14, 3), [0, 4, 2], chunk=chunk, **options)
-    alone = jc.studies.maximize(hidden, (14, 14, 3), 4, **options)
-    assert together.units.tolist() == [0, 4, 2]
+    options = {"key": KEY, "steps": 4, "canvas": "pixel", **STILL, "jitter": 1}
+    together = jc.studies.maximize(linear, (6, 6, 1), [0, 3, 2], chunk=chunk, **options)
+    alone = jc.studies.maximize(linear, (6, 6, 1), 3, **options)
+    assert together.units.tolist() == [0, 3, 2]
     np.testing.assert_allclose(together.images[1], alone.images[0], atol=1e-5)
-    np.testing.assert_allclose(alone.scores[0, 0], hidden(alone.images[0])[0, 7, 7, 4], rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_the_center_of_a_hidden_unit_is_its_value_there():
+    hidden = jc.tap(small, "hidden")
+    found = jc.studies.maximize(hidden, (14, 14, 3), 4, key=KEY, steps=4, space="center")
+    np.testing.assert_allclose(found.scores[0, 0], hidden(found.images[0])[0, 7, 7, 4], rtol=1e-5)
 
 
 def test_a_sum_of_units_and_a_direction_are_targets():
     toward = jc.studies.direction({0: 1, 2: -2})
-    found = jc.studies.maximize(
-        linear, (6, 6, 1), toward, key=KEY, canvas="pixel", steps=60, learning_rate=0.2, **STILL
-    )
-    assert found.units is None
-    np.testing.assert_array_equal(found.images[0, 0] > 0.5, WEIGHTS[..., 0] - 2 * WEIGHTS[..., 2] > 0)
     x = jnp.asarray(RNG.random((2, 6, 6, 1)), jnp.float32)
     outputs = linear(x)
     np.testing.assert_allclose(toward(outputs), outputs[:, 0] - 2 * outputs[:, 2], rtol=1e-5)
     np.testing.assert_allclose(jc.studies.direction([1, 0, -2, 0])(outputs), toward(outputs), rtol=1e-6)
     gradient = jc.saliency(linear, x, toward)
     np.testing.assert_allclose(gradient[0], WEIGHTS[..., 0] - 2 * WEIGHTS[..., 2], rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_picture_in_a_direction():
+    toward = jc.studies.direction({0: 1, 2: -2})
+    options = {"key": KEY, "canvas": "pixel", "steps": 60, "learning_rate": 0.2, **STILL}
+    found = jc.studies.maximize(linear, (6, 6, 1), toward, **options)
+    assert found.units is None
+    np.testing.assert_array_equal(found.images[0, 0] > 0.5, WEIGHTS[..., 0] - 2 * WEIGHTS[..., 2] > 0)
+
+
+@pytest.mark.parametrize("wake", [8, pytest.param(0, marks=pytest.mark.slow)])
+def test_a_silent_unit_is_woken(wake):
+    net = lambda x: jnp.maximum(linear(x) - 40, 0)
+    options = {"key": KEY, "canvas": "pixel", "steps": 60, "learning_rate": 0.4, **STILL, "bounds": (-3.0, 3.0)}
+    found = jc.studies.maximize(net, (6, 6, 1), 2, **{**options, "wake": wake})
+    assert found.curve[0, 0, 0] == 0
+    assert (found.scores[0, 0] > 0) == (wake > 0)
 
 
 def test_a_generator_is_searched_by_its_code():
@@ -209,6 +227,7 @@ def test_a_generator_is_searched_by_its_code():
     np.testing.assert_allclose(found.images[0], generator(found.numbers[0]), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_it_starts_from_the_mean_of_the_images_given():
     images = RNG.random((3, 6, 6, 1)).astype(np.float32)
     begun = jc.studies.maximize(linear, images, 0, key=KEY, steps=1, learning_rate=1e-6, canvas="pixel", **STILL)
@@ -258,6 +277,7 @@ def test_the_most_exciting_images_are_those_of_a_search_by_hand(batch):
         ({"bounds": (1.0, 0.0)}, "bounds are the least and the greatest"),
         ({"score": "logit"}, "score is 'output' or 'probability'; got 'logit'"),
         ({"canvas": "oil"}, "canvas is 'fourier' or 'pixel'; got 'oil'"),
+        ({"wake": -1}, "wake is a whole number from 0 up; got -1"),
         ({"steps": 0}, "steps is a whole number from 1 up; got 0"),
         ({"tv": -1.0}, "tv is a number from 0 up"),
         ({"scale": 1.0}, "scale is below 1"),
