@@ -50,13 +50,16 @@ def redundancy(ctx: click.Context, out: Path, overwrite: bool, quiet: bool, **gi
     import jax
 
     from jaxcam import studies
-    from jaxcam.cli import explanations, methods
+    from jaxcam.cli import explanations, methods, photographs
     from jaxcam.cli.class_images import write_npz
     from jaxcam.cli.figures_of_quality import write_csv
+    from jaxcam.studies import principal
     from jaxcam.viewing import figures
 
     if len(given["method"]) > 1 or given["method"] == ("all",) or len(given["layer"]) > 1:
         raise ValueError("redundancy is of the maps of one method at one layer; name one --method and one --layer")
+    files = photographs.found(given["images"], given["limit"])
+    principal.check_kept(given["components"], given["share"], len(files))
     asked = explanations.asked(given, USUAL, given["limit"])
     with run:
         maps, _, _ = methods.maps_of(

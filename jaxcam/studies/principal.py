@@ -114,6 +114,7 @@ def redundancy(
     many components as maps every map is reconstructed, and `held_out` says what that is worth.
     """
     values = _checked(maps)
+    check_kept(components, share, len(values))
     if scaled:
         low, high = values.min((1, 2), keepdims=True), values.max((1, 2), keepdims=True)
         values = (values - low) / (high - low)
@@ -204,21 +205,28 @@ def _null(values: Float[np.ndarray, "n h w"], key: Any, permutations: int, null:
     return found
 
 
-def _kept(components: int | None, share: float | None, spectrum: Spectrum, rows: Float[np.ndarray, "n d"]) -> int:
+def check_kept(components: int | None, share: float | None, maps: int) -> None:
+    """Raises unless so many maps can have what is asked to be kept of them; nothing has to be computed yet."""
+    if maps < 2:
+        raise ValueError("one map has nothing in common with others; give two or more of one class")
     if components is not None and share is not None:
         raise ValueError("give components or a share of the variance, not both")
+    if share is not None:
+        check_share(share)
+    if components is not None and check_count(components, "components") > maps - 1:
+        raise ValueError(
+            f"{maps} maps have at most {maps - 1} components; {components} need {components + 1} maps or more"
+        )
+
+
+def _kept(components: int | None, share: float | None, spectrum: Spectrum, rows: Float[np.ndarray, "n d"]) -> int:
     n, d = rows.shape
     most = min(n - 1, d)
     if share is not None:
         return min(spectrum.count(share), most)
-    if components is None:
-        return most
-    count = check_count(components, "components")
-    if count > d:
-        raise ValueError(f"maps of {d} places have at most {d} components; {count} are asked")
-    if count > most:
-        raise ValueError(f"{n} maps have at most {most} components; {count} need {count + 1} maps or more")
-    return count
+    if components is not None and components > d:
+        raise ValueError(f"maps of {d} places have at most {d} components; {components} are asked")
+    return most if components is None else int(components)
 
 
 def _checked(maps: Any) -> Float[np.ndarray, "n h w"]:
@@ -239,8 +247,6 @@ def _checked(maps: Any) -> Float[np.ndarray, "n h w"]:
         hint = "; sum over the channels first" if len(shape) == 4 else ""
         raise ValueError(f"maps are a non-empty array (n, h, w); got shape {shape}{hint}")
     values = np.asarray(maps, np.float64)
-    if len(values) < 2:
-        raise ValueError("one map has nothing in common with others; give two or more of one class")
     finite = np.isfinite(values).all((1, 2))
     if not finite.all():
         raise ValueError(f"map {int(np.argmin(finite))} has NaN or infinite values")

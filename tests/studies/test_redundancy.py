@@ -166,7 +166,10 @@ MAPS = low_rank(noise=1.0)
             lambda: jc.studies.redundancy(MAPS[:20], components=36),
             "20 maps have at most 19 components; 36 need 37 maps",
         ),
-        (lambda: jc.studies.redundancy(MAPS, components=50), "maps of 49 places have at most 49 components; 50 are"),
+        (
+            lambda: jc.studies.redundancy(low_rank(60, noise=1.0), components=50),
+            "maps of 49 places have at most 49 components; 50 are",
+        ),
         (lambda: jc.studies.redundancy(MAPS, components=0), "components is a whole number from 1 up; got 0"),
         (lambda: jc.studies.redundancy(MAPS, 3, 0.5), "give components or a share of the variance, not both"),
         (lambda: jc.studies.redundancy(MAPS, share=1.5), "share is above 0 and at most 1; got 1.5"),
