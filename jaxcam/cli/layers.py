@@ -37,8 +37,9 @@ def layers(model: str | None, rules: str | None, **given: Any) -> None:
     """List the layers of MODEL; without MODEL, the networks there are.
 
     MODEL is a name, the directory of a training run, a checkpoint, or package.module:factory. Parameters are those
-    under the layer's own name; the total includes those of batch norm, which stand under others. --rules takes a
-    composite of layer-wise relevance propagation (epsilon_plus, epsilon_alpha2_beta1_flat, …) and runs nothing.
+    under the layer's own name; the total includes those of batch norm, which stand under others. MFLOP is the work of
+    its kernel for one image, and it sees so many pixels, padding included. --rules takes a composite of layer-wise
+    relevance propagation (epsilon_plus, epsilon_alpha2_beta1_flat, …) and runs nothing.
     """
     if model is None:
         if rules is not None:
@@ -53,6 +54,7 @@ def layers(model: str | None, rules: str | None, **given: Any) -> None:
     from jaxcam.cli.networks import open_network, refuse
     from jaxcam.cli.weighing import of_layers, parameters
     from jaxcam.program import layers as layers_of
+    from jaxcam.program.costs import costs
 
     if model in models.names():
         network: Any = models.load(model, **given)
@@ -66,6 +68,7 @@ def layers(model: str | None, rules: str | None, **given: Any) -> None:
         click.echo(rule_table(network, jax.ShapeDtypeStruct(shape, jnp.float32), rules))
         return
     found = layers_of(network, jax.ShapeDtypeStruct(shape, jnp.float32))
+    work = costs(network, jax.ShapeDtypeStruct(shape, jnp.float32))
     counts = of_layers(network, [layer.name for layer in found])
     rows = [
         (
@@ -74,11 +77,17 @@ def layers(model: str | None, rules: str | None, **given: Any) -> None:
             " × ".join(map(str, layer.shape)),
             layer.units,
             f"{count:,}" if count and layer.kind in ("conv", "dense") else "",
+            f"{cost.operations / 1e6:,.2f}" if cost.operations else "",
+            "all" if cost.field is None else " × ".join(map(str, cost.field)),
         )
-        for layer, count in zip(found, counts, strict=True)
+        for layer, count, cost in zip(found, counts, work, strict=True)
     ]
-    click.echo(table(["name", "kind", "shape", "units", "parameters"], rows))
-    click.echo(f"\n{len(found)} layers, {parameters(network):,} parameters, images {' × '.join(map(str, shape[1:]))}")
+    click.echo(table(["name", "kind", "shape", "units", "parameters", "MFLOP", "sees"], rows))
+    total = sum(cost.operations for cost in work) / 1e9
+    click.echo(
+        f"\n{len(found)} layers, {parameters(network):,} parameters, {total:,.2f} GFLOP, images "
+        f"{' × '.join(map(str, shape[1:]))}"
+    )
 
 
 def rule_table(network: Any, images: Any, composite: str) -> str:

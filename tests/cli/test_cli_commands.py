@@ -143,12 +143,14 @@ def test_the_first_convolutions_alone_can_be_trained(jaxcam, tmp_path):
     assert manifest(tmp_path / "averages")["data"]["count"] == 20
 
 
-def test_layers_lists_names_kinds_shapes_units_and_parameters(jaxcam):
+def test_layers_lists_names_kinds_shapes_units_parameters_work_and_fields(jaxcam):
     said = jaxcam("layers", "vgg11", "--image-size", 32, "--classes", 10)
     assert said.code == 0
     assert "9,488,266 parameters" in said.out
     rows = [line.split() for line in said.out.splitlines()]
-    assert ["features.conv7", "conv", "2", "×", "2", "×", "512", "512", "2,359,808"] in rows
+    row = ["features.conv7", "conv", "2", "×", "2", "×", "512", "512", "2,359,808", "18.87", "134", "×", "134"]
+    assert row in rows
+    assert "0.31 GFLOP" in said.out
 
 
 def test_layers_with_rules_lists_the_rule_of_each_equation(jaxcam):
@@ -171,7 +173,8 @@ def test_layers_of_a_network_of_your_own_are_listed_too(jaxcam):
 
 def test_networks_of_other_libraries_go_all_the_way_too(jaxcam, tmp_path):
     said = jaxcam("layers", "tinynet:in_linen", "--image-size", 8, "--channels", 1)
-    assert [line.split()[-1] for line in said.out.splitlines()[1:4]] == ["60", "6", "70"]
+    rows = [line.split() for line in said.out.splitlines()[1:4]]
+    assert [rows[0][7:9], rows[1][2:5], rows[2][2:5]] == [["6", "60"], ["6", "6", "all"], ["10", "10", "70"]]
     words = ("--data", "digits", "--limit", 50, "--image-size", 8, "--average", "simple")
     assert jaxcam("neurons", "--model", "tinynet:in_linen", *words, "--out", tmp_path / "neurons").code == 0
     said = jaxcam("prune", "--neurons", tmp_path / "neurons", "--seeds", 1, "--out", tmp_path / "prune")
