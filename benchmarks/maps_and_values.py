@@ -212,6 +212,28 @@ def scale_table(found: Answers) -> str:
     return "\n".join(lines)
 
 
+def fields(count: int, side: int, length: float) -> np.ndarray:
+    """Gaussian random fields, cut from larger ones, smooth over so many places; flattened."""
+    frequencies = np.hypot(*np.meshgrid(np.fft.fftfreq(128), np.fft.fftfreq(128)))
+    noise = np.fft.fft2(np.random.default_rng(0).normal(size=(count, 128, 128)))
+    smooth = np.fft.ifft2(noise * np.exp(-np.square(np.pi * frequencies * length))).real
+    return smooth[:, :side, :side].reshape(count, -1)
+
+
+def control_table() -> str:
+    """How often the test rejects normal values that are as correlated as SqueezeNet's, and how far off they seem."""
+    lines = ["| places | neighbors | D, normal | rejected at 5 % |", "|---|---|---|---|"]
+    for side, wanted in ((55, 0.85), (27, 0.83), (13, 0.74), (7, 0.46), (7, 0.23)):
+        low, high = 0.1, 4.0
+        for _ in range(12):
+            length = (low + high) / 2
+            low, high = (length, high) if neighbors(fields(50, side, length)) < wanted else (low, length)
+        one = jc.studies.distributions(fields(200, side, length), key=KEY, draws=DRAWS, correction="none")
+        distance, share = np.median(one.statistic["norm"]), (one.pvalue["norm"] <= LEVEL).mean()
+        lines.append(f"| {side}×{side} | {wanted} | {distance:.3f} | {share:.0%} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Computes what is not there, prints and writes the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -227,7 +249,7 @@ def main() -> None:
         )
     parts = [redundancy_table(everything, asked.out)]
     parts += [distributions_table(name, found, asked.out) for name, found in everything.items()]
-    parts.append(scale_table(everything["SqueezeNet, 41 cats"]))
+    parts += [scale_table(everything["SqueezeNet, 41 cats"]), control_table()]
     text = "\n\n".join(parts) + "\n"
     (asked.out / "tables.md").write_text(text, encoding="utf-8")
     print(text)
