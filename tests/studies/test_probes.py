@@ -27,6 +27,7 @@ def forward_linear(p, x):
     return (x.reshape(len(x), -1) @ p["dense0"]) @ p["dense1"]
 
 
+@pytest.mark.slow
 @pytest.mark.optimized
 def test_stripes_matter_to_a_class_of_striped_images_and_random_pictures_do_not():
     digits, _ = noisy_digits("train", 600)
@@ -86,10 +87,10 @@ def test_all_that_is_said_of_a_probe_is_what_its_normal_says_written_out():
 
 
 def test_slopes_are_directional_derivatives_of_the_network_above_the_layer():
-    model = Partial(forward, untrained(8, 1, 3))
+    model = Partial(forward, untrained(8, 1, 3, width=4))
     x = np.random.default_rng(0).random((3, 8, 8, 1), np.float32)
-    gradients = _of_layers(_gradients, model, x, np.array([2, 0, 1]), ("conv0", "conv1"), 2)
-    for layer in ("conv0", "conv1"):
+    gradients = _of_layers(_gradients, model, x, np.array([2, 0, 1]), ("conv1",), 2)
+    for layer in ("conv1",):
         a, rest = above(model, jnp.asarray(x), layer)
         v = jnp.asarray(np.random.default_rng(1).normal(size=a.shape[1:]), jnp.float32)
         _, slopes = jax.jvp(rest, (a,), (jnp.broadcast_to(v, a.shape),))

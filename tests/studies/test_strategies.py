@@ -28,6 +28,7 @@ def spots(sizes=(12, 8, 6), noise=0.3, seed=0):
     return maps, labels
 
 
+@pytest.mark.slow
 @pytest.mark.optimized
 def test_the_images_with_a_planted_leak_are_a_group_of_their_own():
     def half_planted(split, limit):
