@@ -1,5 +1,6 @@
 """`jaxcam layers`: what can be named inside a network."""
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -24,6 +25,7 @@ NETWORKS = (
     "  jaxcam layers resnet50\n"
     "  jaxcam layers vgg11 --image-size 32 --classes 10\n"
     "  jaxcam layers resnet50 --rules epsilon_plus\n"
+    "  jaxcam layers squeezenet1_1 --graph squeezenet.svg\n"
     "  jaxcam layers runs/train\n"
     "  jaxcam layers mynetworks:make --image-size 64 --channels 1",
 )
@@ -33,7 +35,13 @@ NETWORKS = (
 @click.option("--classes", metavar="N", type=options.Whole(1), help="Of a network by name; default: 1000.")
 @click.option("--convolutions", metavar="N", type=options.Whole(1), help="Of a network by name: the first N only.")
 @click.option("--rules", metavar="COMPOSITE", help="List instead which rule of relevance each equation gets.")
-def layers(model: str | None, rules: str | None, **given: Any) -> None:
+@click.option(
+    "--graph",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Also draw which layer reads which, as .svg, .pdf or .png.",
+)
+def layers(model: str | None, rules: str | None, graph: Path | None, **given: Any) -> None:
     """List the layers of MODEL; without MODEL, the networks there are.
 
     MODEL is a name, the directory of a training run, a checkpoint, or package.module:factory. Parameters are those
@@ -54,7 +62,7 @@ def layers(model: str | None, rules: str | None, **given: Any) -> None:
     from jaxcam.cli.networks import open_network, refuse
     from jaxcam.cli.weighing import of_layers, parameters
     from jaxcam.program import layers as layers_of
-    from jaxcam.program.costs import costs
+    from jaxcam.program.costs import costs, edges
 
     if model in models.names():
         network: Any = models.load(model, **given)
@@ -69,6 +77,11 @@ def layers(model: str | None, rules: str | None, **given: Any) -> None:
         return
     found = layers_of(network, jax.ShapeDtypeStruct(shape, jnp.float32))
     work = costs(network, jax.ShapeDtypeStruct(shape, jnp.float32))
+    if graph is not None:
+        from jaxcam.viewing import figures
+
+        read = edges(network, jax.ShapeDtypeStruct(shape, jnp.float32))
+        figures.save(figures.network_graph(found, read, title=model), graph)
     counts = of_layers(network, [layer.name for layer in found])
     rows = [
         (

@@ -216,3 +216,34 @@ def _reshaped(views: Views, old: tuple[int, ...], new: tuple[int, ...]) -> Views
                 found[to] = view
                 break
     return found
+
+
+def edges(model: Any, x: Any) -> list[tuple[str, str]]:
+    """Which layers read which: the graph of a network.
+
+    Args:
+        model: any callable `x -> outputs`.
+        x: a batch (n, h, w, c), or a `jax.ShapeDtypeStruct` of one.
+
+    Returns:
+        Pairs (read, reader) of layers' names, in the order of the readers; "" for the images.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> edges(lambda x: x + x @ jnp.ones((3, 3)), jnp.ones((1, 2, 2, 3)))
+        [('', 'dense_0'), ('', 'add_0'), ('dense_0', 'add_0')]
+    """
+    anatomy, _ = study(model, x)
+    own = {place.value: place.name for place in anatomy.places}
+    order = {"": -1} | {place.name: index for index, place in enumerate(anatomy.places)}
+    last: dict[Value, set[str]] = {anatomy.x: {""}}
+    for node in anatomy.program.nodes:
+        before = set().union(*(last.get(value, set()) for value in node.operands))
+        for value in node.outputs:
+            if value is not None and before:
+                last[value] = {own[value]} if value in own else before
+    found: list[tuple[str, str]] = []
+    for place in anatomy.places:
+        read = set().union(*(last.get(value, set()) for value in place.node.operands))
+        found += [(source, place.name) for source in sorted(read, key=order.__getitem__)]
+    return found

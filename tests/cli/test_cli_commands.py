@@ -153,6 +153,16 @@ def test_layers_lists_names_kinds_shapes_units_parameters_work_and_fields(jaxcam
     assert "0.31 GFLOP" in said.out
 
 
+def test_layers_draws_the_graph_of_a_network(jaxcam, tmp_path):
+    words = ("layers", "tinynet:make", "--image-size", 8, "--channels", 1)
+    assert jaxcam(*words, "--graph", tmp_path / "net.svg").code == 0
+    drawn = (tmp_path / "net.svg").read_text()
+    assert all(name in drawn for name in ("images", "conv0", "conv1", "head"))
+    said = jaxcam(*words, "--graph", tmp_path / "net.jpg")
+    assert said.code == 1
+    assert "the name must end in .pdf, .png, .svg" in said.err
+
+
 def test_layers_with_rules_lists_the_rule_of_each_equation(jaxcam):
     said = jaxcam("layers", "tinynet:make", "--image-size", 8, "--channels", 1, "--rules", "epsilon_plus_flat")
     assert said.code == 0

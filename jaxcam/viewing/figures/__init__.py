@@ -14,6 +14,7 @@ from jaxcam.viewing.figures.meanings import concepts
 from jaxcam.viewing.figures.pictures import averages, extreme_units, maps
 from jaxcam.viewing.figures.style import save
 from jaxcam.viewing.figures.terrain import landscape, save_page, turning_landscape
+from jaxcam.viewing.figures.wiring import network_graph
 
 __all__ = [
     "averages",
@@ -31,6 +32,7 @@ __all__ = [
     "leaks",
     "linear_pieces",
     "maps",
+    "network_graph",
     "overlay",
     "pruning",
     "redundancy",
