@@ -1,6 +1,6 @@
 """Are maximized class images seen as their class? SqueezeNet, every twentieth class of ImageNet.
 
-    python -m benchmarks.maximization DATA OUT [--steps 128]
+    python -m benchmarks.maximization DATA OUT [--steps 128] [--wake 16]
 
 DATA holds squeezenet/ and imagenet/; OUT gets maximized.npz and sheet.png. The figures are in docs/reproduction.md.
 """
@@ -24,6 +24,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--steps", type=int, default=128)
+    parser.add_argument("--wake", type=int, default=16)
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
     model = jc.models.load("squeezenet1_1", asked.data / "squeezenet/squeezenet1_1.safetensors", normalize="imagenet")
@@ -35,7 +36,8 @@ def main() -> None:
     while len(images) < len(classes):
         begun = time.monotonic()
         part = classes[len(images) : len(images) + AT_ONCE]
-        found = jc.studies.maximize(model, (224, 224, 3), part, key=jax.random.key(0), steps=asked.steps)
+        options = {"key": jax.random.key(0), "steps": asked.steps, "wake": asked.wake}
+        found = jc.studies.maximize(model, (224, 224, 3), part, **options)
         images += list(np.asarray(found.images[:, 0]))
         np.savez(store, images=np.stack(images))
         print(f"{len(images)} of {len(classes)}, {time.monotonic() - begun:.0f} s", flush=True)

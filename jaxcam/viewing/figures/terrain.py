@@ -82,6 +82,7 @@ def landscape(
     right.set(xlabel=names[0], ylabel=names[1], zlabel="log₁₀ loss" if isinstance(norm, LogNorm) else LABEL)
     right.tick_params(labelsize=7)
     right.view_init(elev=32, azim=-58)
+    right.set_box_aspect(None, zoom=0.85)
     return figure
 
 
