@@ -6,6 +6,7 @@ import shutil
 
 import jax
 import numpy as np
+import PIL.Image
 import pytest
 from cli_helpers import TINY, refused, run_here
 
@@ -162,6 +163,12 @@ def test_a_folder_of_too_few_pictures_is_no_concept(place, jaxcam, photos, tmp_p
     words = ("concepts", *MODEL, "--target", "3", "--concept", photos / "dog", "--layer", "conv0")
     line = refused(jaxcam(*words, "--out", tmp_path / "run"))
     assert line == "the concept 'dog' has 5 pictures; at least 10 are needed"
+
+
+def test_a_mask_is_a_picture_as_large_as_the_images(place, jaxcam, tmp_path):
+    PIL.Image.new("L", (4, 4), 255).save(tmp_path / "mask.png")
+    words = ("leak-check", *MODEL, "--mask", tmp_path / "mask.png", "--out", tmp_path / "run")
+    assert refused(jaxcam(*words)) == "a mask is as large as the images, 8×8; got 4×4"
 
 
 def test_data_of_one_class_cannot_leak(place, jaxcam, photos, tmp_path):
