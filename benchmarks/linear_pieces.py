@@ -27,6 +27,7 @@ from jaxcam.viewing import figures
 
 SEED = 0
 TRAINED, EPOCHS = 12_000, 3
+SAMPLES = 300  # of LIME and SHAP
 
 
 class Digits(nnx.Module):
@@ -148,10 +149,13 @@ def report(
             for r in shared.table()
         ),
         "",
+    ]
+    print("\n".join(lines), flush=True)
+    lines = [
         "| | error inside | error of whole segments | moved inside | another key | nearest image | s/image |",
         "|---|---|---|---|---|---|---|",
     ]
-    for method, s in studies.surrogates(model, few, key=key, segments="grid", samples=500, baseline=0.0).items():
+    for method, s in studies.surrogates(model, few, key=key, segments="grid", samples=SAMPLES, baseline=0.0).items():
         cells = [quantiles(getattr(s, what)) for what in ("inside", "removal", "moved", "redrawn", "neighbor")]
         lines.append(f"| {method} | {' | '.join(cells)} | {s.seconds:.2f} |")
     if folder is not None:
@@ -170,7 +174,7 @@ def main() -> None:
     parser.add_argument("unpacked", type=Path)
     parser.add_argument("--figures", type=Path)
     parser.add_argument("--images", type=int, default=1000)
-    parser.add_argument("--explained", type=int, default=12)
+    parser.add_argument("--explained", type=int, default=8)
     parser.add_argument("--only", choices=["mnist", "cifar10"])
     a = parser.parse_args()
     jax.config.update("jax_enable_x64", True)

@@ -19,7 +19,7 @@ from jaxcam.attribution.removing import stand_in_of
 from jaxcam.attribution.segments import Segments, segments_of
 from jaxcam.attribution.targets import predicted
 from jaxcam.studies.held import checked, precise
-from jaxcam.studies.pieces import linear_piece, region_size
+from jaxcam.studies.pieces import linear_piece, reach
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -95,7 +95,7 @@ def surrogates(
     """
     check_chunk(chunk)
     check_key(key)
-    checked(model, x)
+    whole = checked(model, x)
     x = jnp.asarray(x)
     maps, counts = segments_of(segments, x)
     stand_in = stand_in_of(baseline, x, maps)
@@ -122,10 +122,10 @@ def surrogates(
         )
 
     truth = _changes(model, x, ways, np.ones(real.shape), chosen)
-    steps = _steps_inside(model, x, ways, real, chunk)
+    steps = _steps_inside(lambda way: reach(*whole, x, way, chunk).distance, ways, real)
     usable = real & (steps > 0)
     slopes = _changes(model, x, ways, steps, chosen) / np.where(usable, steps, 1)
-    elsewhere = _elsewhere(model, x, key, chunk)
+    elsewhere = _elsewhere(lambda way: reach(*whole, x, way, chunk).distance, x, key)
     near = _neighbors(np.asarray(x), chosen)
     methods: dict[str, Callable[[Array, Any], np.ndarray]] = {
         "linear_piece": of_piece,
@@ -185,17 +185,17 @@ def _changes(model: Any, x: Array, ways: np.ndarray, steps: np.ndarray, chosen: 
     return np.stack(columns, 1)
 
 
-def _steps_inside(model: Any, x: Array, ways: np.ndarray, real: Bool[np.ndarray, "n s"], chunk: Any) -> np.ndarray:
+def _steps_inside(distance: Callable[[Any], np.ndarray], ways: np.ndarray, real: Bool[np.ndarray, "n s"]) -> np.ndarray:
     """Half the way to the first facet in each direction, the whole direction at most."""
-    columns = [region_size(model, x, ways[:, j], chunk=chunk).distance for j in range(ways.shape[1])]
+    columns = [distance(ways[:, j]) for j in range(ways.shape[1])]
     return np.where(real, np.minimum(np.stack(columns, 1) / 2, 1), 0)
 
 
-def _elsewhere(model: Any, x: Array, key: Any, chunk: Any) -> Array:
+def _elsewhere(distance: Callable[[Any], np.ndarray], x: Array, key: Any) -> Array:
     """Another point of each image's polytope: nine tenths of a random way to its first facet."""
     way = jax.random.normal(jax.random.fold_in(key, 2), x.shape, x.dtype)
-    distance = region_size(model, x, way, chunk=chunk).distance
-    return x + jnp.asarray(0.9 * np.minimum(distance, 1), x.dtype)[:, None, None, None] * way
+    share = 0.9 * np.minimum(distance(way), 1)
+    return x + jnp.asarray(share, x.dtype)[:, None, None, None] * way
 
 
 def _neighbors(x: np.ndarray, chosen: np.ndarray) -> list[int]:

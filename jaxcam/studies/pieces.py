@@ -199,7 +199,11 @@ def region_size(model: Any, x: Any, direction: Any, *, chunk: int | None = None)
             f"a direction is finite numbers like x {tuple(x.shape)} or like one image {tuple(x.shape[1:])}; "
             f"got shape {way.shape}"
         )
-    way = np.broadcast_to(way, x.shape)
+    return reach(static, arrays, regions, x, np.broadcast_to(way, x.shape), chunk)
+
+
+def reach(static: Static, arrays: list[Any], regions: Regions, x: Any, way: Any, chunk: int | None) -> Reach:
+    """`region_size` of what is checked already."""
     if not regions.switches:
         return Reach(np.full(len(x), np.inf), np.full(len(x), ""))
     size = at_once(regions, chunk)
