@@ -64,14 +64,21 @@ def horses(model: object, test: jc.data.Dataset, tagged: np.ndarray, out: Path) 
     """SpRAy on the test horses."""
     own = np.flatnonzero(test.labels == HORSE)
     truth = np.isin(own, tagged)
+
+    def tags(groups: jc.studies.HeatmapClusters) -> list[int]:
+        return [int(truth[groups.labels == group].sum()) for group in range(groups.count)]
+
     box = jc.composites.epsilon_gamma_box(0.0, 1.0)
     for name, composite in {"epsilon_plus": "epsilon_plus", "epsilon_gamma_box": box}.items():
         maps = np.asarray(jc.lrp(model, jnp.asarray(test.images[own]), HORSE, composite=composite))
-        found, two = (jc.studies.heatmap_clusters(maps, key=KEY, clusters=count) for count in (None, 2))
+        found, wide = (jc.studies.heatmap_clusters(maps, key=KEY, gap=gap) for gap in ("relative", "absolute"))
         inside = np.abs(maps[:, 1:7, 1:7]).sum((1, 2, 3)) / np.abs(maps).sum((1, 2, 3))
-        agree = [adjusted_rand_score(truth, groups.labels) for groups in (found, two)]
-        print(f"{name}: {len(own)} horses in {found.count} groups {found.sizes.tolist()}")
-        print(f"  adjusted Rand index {agree[0]:.2f}, of two groups {agree[1]:.2f}")
+        agree = [adjusted_rand_score(truth, groups.labels) for groups in (found, wide)]
+        print(f"{name}: {len(own)} horses in {found.count} groups {found.sizes.tolist()}, with a tag {tags(found)}")
+        print(f"  adjusted Rand index {agree[0]:.2f}")
+        print(
+            f"  by the absolute gap {agree[1]:.2f}, {wide.count} groups {wide.sizes.tolist()}, with a tag {tags(wide)}"
+        )
         print(f"  relevance in the tag {inside[truth].mean():.1%}, there without a tag {inside[~truth].mean():.1%}")
         figures.save(figures.heatmap_groups(found, test.images[own]), out / f"horses_{name}.png")
 

@@ -105,7 +105,6 @@ def clusters(ctx: click.Context, out: Path, overwrite: bool, quiet: bool, **give
         for group, (size, central) in enumerate(zip(found.sizes, found.central, strict=True))
     ]
     click.echo(table(["group", "maps", "most typical image"], rows))
-    click.echo(
-        f"\n{len(own)} images of ‘{dataset.names[target]}’; the widest eigengap is {max(found.gaps):.2f}\n\n{out}"
-    )
+    gap = found.gaps[min(found.count, len(found.gaps)) - 1]
+    click.echo(f"\n{len(own)} images of ‘{dataset.names[target]}’; the eigengap taken is {gap:.2f}\n\n{out}")
     return results

@@ -13,7 +13,11 @@ from jaxtyping import Array, Float, Int
 from threadpoolctl import threadpool_limits
 
 from jaxcam.attribution.asking import check_key
+from jaxcam.attribution.bricks import check_one_of
 
+GAPS = ("relative", "absolute")
+FLOOR = 1e-6
+"""Eigenvalues below are zeros: of parts that hang together by no link."""
 FEWEST = 10
 """Fewer maps have no groups that could be told from chance."""
 
@@ -27,7 +31,7 @@ class HeatmapClusters:
         count: k, how many groups there are.
         eigenvalues: of the graph's normalized Laplacian, the smallest first; as many of them are near 0 as there are
             groups with hardly a link between them.
-        gaps: λᵢ₊₁ − λᵢ for i = 1, 2, …: the largest says how many groups there are.
+        gaps: λᵢ₊₁ − λᵢ for i = 1, 2, …
         places: of the maps in a plane, (n, 2), by t-SNE; neighbors there are alike.
         means: mean map of each group, (k, h, w), of maps with Σ M² = 1.
         central: the map that is nearest to its group's mean, for each group, (k,).
@@ -52,6 +56,7 @@ def heatmap_clusters(
     *,
     key: Any,
     clusters: int | None = None,
+    gap: str = "relative",
     most: int = 10,
     side: int = 16,
     neighbors: int = 10,
@@ -61,13 +66,15 @@ def heatmap_clusters(
     Each map is summed over channels, shrunk to at most side × side by averaging, and scaled to Σ M² = 1. Maps are
     linked to their nearest neighbors; with A the links (1 where either is among the other's nearest) and D their
     numbers, the groups are those of spectral clustering by the smallest eigenvalues λ of L = I − D^(−½) A D^(−½), as
-    many as the widest eigengap says: k = argmaxᵢ λᵢ₊₁ − λᵢ.
+    many as the eigengap says: "relative", the k from 2 up of the largest λₖ₊₁ / λₖ, and 1 where λ₂ − λ₁ is the widest
+    difference; "absolute", the k of the widest difference λₖ₊₁ − λₖ.
 
     Args:
         maps: raw maps (n, h, w) or (n, h, w, c) of images of one class, such as `jc.lrp(model, x, target=k)`; at least
             ten.
         key: of k-means and t-SNE, `jax.random.key(seed)`.
         clusters: how many groups; None for what the eigengap says.
+        gap: which eigengap, "relative" or "absolute"; the latter tends to more groups, parts of the former's.
         most: at most so many where the eigengap says.
         side: in pixels.
         neighbors: so many each map is linked to.
@@ -100,7 +107,8 @@ def heatmap_clusters(
     links = neighbor_graph(small, neighbors)
     values = eigenvalues(links)
     gaps = np.diff(values[: min(most, n - 1) + 1])
-    count = int(gaps.argmax()) + 1 if clusters is None else _whole(clusters, "clusters", 1)
+    check_one_of(gap, GAPS, "gap")
+    count = _counted(values, gaps, gap) if clusters is None else _whole(clusters, "clusters", 1)
     if count >= n:
         raise ValueError(f"{n} maps do not make {count} groups; ask for fewer clusters")
     # One thread: small problems gain nothing by more, and lose much where other work has the cores.
@@ -154,6 +162,15 @@ def eigenvalues(links: Float[np.ndarray, "n n"]) -> Float[np.ndarray, " n"]:
     """Those of I − D^(−½) A D^(−½), the smallest first."""
     roots = np.sqrt(links.sum(1))
     return np.linalg.eigvalsh(np.eye(len(links)) - links / roots[:, None] / roots[None]).clip(0)
+
+
+def _counted(values: np.ndarray, gaps: np.ndarray, gap: str) -> int:
+    """How many groups an eigengap says there are."""
+    widest = int(gaps.argmax()) + 1
+    if gap == "absolute" or widest == 1:
+        return widest
+    ratios = values[2 : len(gaps) + 1].clip(FLOOR) / values[1 : len(gaps)].clip(FLOOR)
+    return int(ratios.argmax()) + 2
 
 
 def _spectral(links: np.ndarray, count: int, seed: int) -> np.ndarray:

@@ -56,6 +56,12 @@ def test_the_eigengap_counts_the_groups_and_the_groups_are_the_planted_ones():
     assert found.places.shape == (26, 2)
 
 
+def test_maps_that_are_all_alike_are_one_group():
+    maps = np.random.default_rng(0).normal(1, 0.1, (40, 6, 6))
+    for gap in ("relative", "absolute"):
+        assert heatmap_clusters(maps, key=KEY, gap=gap).count == 1
+
+
 def test_the_graph_and_its_eigenvalues_are_those_of_the_definition():
     maps, _ = spots(noise=0.6)
     found = heatmap_clusters(maps, key=KEY, neighbors=5)
@@ -106,6 +112,7 @@ def test_large_maps_are_shrunk_and_keep_their_groups():
         (np.concatenate([np.ones((11, 4, 4)), np.zeros((1, 4, 4))]), {}, "map 11 is zero everywhere"),
         (np.full((12, 4, 4), np.nan), {}, "map 0 has NaN"),
         (np.ones((12, 4, 4)), {"clusters": 12}, "12 maps do not make 12 groups"),
+        (np.ones((12, 4, 4)), {"gap": "relativ"}, "did you mean 'relative'"),
         (np.ones((12, 4, 4)), {"side": 0}, "side is a whole number from 1 up"),
         (np.ones((12, 4, 4)), {"key": 0}, "key=jax.random.key(seed)"),
     ],
