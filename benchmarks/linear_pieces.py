@@ -27,7 +27,6 @@ from jaxcam.viewing import figures
 
 SEED = 0
 TRAINED, EPOCHS = 12_000, 3
-SAMPLES = 300  # of LIME and SHAP
 
 
 class Digits(nnx.Module):
@@ -113,7 +112,15 @@ def quantiles(values: np.ndarray) -> str:
 
 
 def report(
-    name: str, model: Any, x: np.ndarray, y: np.ndarray, right: float, noise: int, some: int, folder: Path | None
+    name: str,
+    model: Any,
+    x: np.ndarray,
+    y: np.ndarray,
+    right: float,
+    noise: int,
+    some: int,
+    samples: int,
+    folder: Path | None,
 ) -> str:
     """The tables of one network."""
     key = jax.random.key(SEED)
@@ -155,7 +162,7 @@ def report(
         "| | error inside | error of whole segments | moved inside | another key | nearest image | s/image |",
         "|---|---|---|---|---|---|---|",
     ]
-    for method, s in studies.surrogates(model, few, key=key, segments="grid", samples=SAMPLES, baseline=0.0).items():
+    for method, s in studies.surrogates(model, few, key=key, segments="grid", samples=samples, baseline=0.0).items():
         cells = [quantiles(getattr(s, what)) for what in ("inside", "removal", "moved", "redrawn", "neighbor")]
         lines.append(f"| {method} | {' | '.join(cells)} | {s.seconds:.2f} |")
     if folder is not None:
@@ -175,15 +182,22 @@ def main() -> None:
     parser.add_argument("--figures", type=Path)
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--explained", type=int, default=8)
+    parser.add_argument("--samples", type=int, default=300, help="of LIME and SHAP")
     parser.add_argument("--only", choices=["mnist", "cifar10"])
     a = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
     if a.only != "cifar10":
         model, x, y, right = mnist(a.unpacked)
-        print(report("MNIST (two convolutions)", model, x[: a.images], y, right, 1, a.explained, a.figures), flush=True)
+        print(
+            report("MNIST (two convolutions)", model, x[: a.images], y, right, 1, a.explained, a.samples, a.figures),
+            flush=True,
+        )
     if a.only != "mnist":
         model, x, y, right = cifar(a.data, a.unpacked)
-        print(report("CIFAR-10 (ResNet20)", model, x[: a.images], y, right, 0, a.explained, a.figures), flush=True)
+        print(
+            report("CIFAR-10 (ResNet20)", model, x[: a.images], y, right, 0, a.explained, a.samples, a.figures),
+            flush=True,
+        )
 
 
 if __name__ == "__main__":
