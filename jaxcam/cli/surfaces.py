@@ -98,7 +98,7 @@ def prepared(model: Any, statistics: str) -> Any:
     if statistics == "kept":
         return model
     if not isinstance(model, nnx.Module) or not any(
-        isinstance(part, nnx.BatchNorm) for _, part in model.iter_modules()
+        isinstance(part, nnx.BatchNorm) for _, part in nnx.iter_graph(model)
     ):
         raise ValueError("--statistics batch is for Flax NNX modules with batch norm; leave it out")
     copy = nnx.clone(model)
