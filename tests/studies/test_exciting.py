@@ -1,6 +1,8 @@
 """Activation maximization: against slow twins and known answers, on networks whose best picture can be said."""
 
 import functools
+import os
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +14,7 @@ import jaxcam as jc
 from jaxcam.studies.canvases import COLORS, Canvas, frequencies
 from jaxcam.studies.disturbances import Disturbance, roughness, sameness, strangeness, warped
 
+DATA = Path(os.environ.get("JAXCAM_TEST_DATA") or Path(__file__).parents[3] / "shared" / "data")
 KEY = jax.random.key(3)
 STILL = {"jitter": 0, "rotation": 0.0, "scale": 0.0, "wake": 0}
 RNG = np.random.default_rng(0)
@@ -307,3 +310,18 @@ def test_a_direction_and_exemplars_refuse_what_makes_no_sense():
         jc.studies.most_exciting(linear, np.stack([np.zeros((6, 6, 1)), np.full((6, 6, 1), np.nan)]).astype("f4"))
     with pytest.raises(ValueError, match="no checkpoints"):
         jc.studies.evolution([], (6, 6, 1), key=KEY)
+
+
+@pytest.mark.slow
+@pytest.mark.optimized
+def test_pictures_of_classes_are_seen_as_their_class():
+    """Of fifty classes in docs/reproduction.md; here of a goldfish, and of a tobacco shop, which grey leaves silent."""
+    weights = DATA / "squeezenet" / "squeezenet1_1.safetensors"
+    if not weights.exists():
+        pytest.skip("no squeezenet/squeezenet1_1.safetensors in the data folder (JAXCAM_TEST_DATA)")
+    model = jc.models.load("squeezenet1_1", weights, normalize="imagenet")
+    found = jc.studies.maximize(model, (224, 224, 3), [1, 860], key=jax.random.key(0), steps=64)
+    said = jax.nn.softmax(model(found.images[:, 0]))
+    assert said.argmax(-1).tolist() == [1, 860]
+    assert said[0, 1] > 0.9
+    assert found.curve[1, 0, 0] == 0
