@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxcam.attribution import lime, saliency
-from jaxcam.attribution.asking import Question, ask, check_images, check_key
-from jaxcam.attribution.targets import per_output
+from jaxcam.attribution.asking import check_images, check_key
+from jaxcam.studies.answers import batches, logits, predictions
 from jaxcam.studies.planting import (
     Rectangle,
     check_classes,
@@ -230,32 +230,6 @@ def region_check(
         model, pixels, labels, mask, removed, moved, labels[donors],
         key=key, methods=methods, explained=explained, samples=samples, batch=batch,
     )  # fmt: skip
-
-
-def predictions(model: Any, images: np.ndarray, batch: int = 32) -> np.ndarray:
-    """The predicted class of each image, (n,)."""
-    return logits(model, images, batch).argmax(-1)
-
-
-def logits(model: Any, images: np.ndarray, batch: int = 32) -> np.ndarray:
-    """The outputs (n, k) of images, a batch at a time; the last is filled up, so that one shape is compiled."""
-    found = [
-        np.asarray(ask(_outputs, model, jnp.asarray(part), None))[:count] for part, count in batches(images, batch)
-    ]
-    return np.concatenate(found)
-
-
-def batches(images: np.ndarray, batch: int) -> list[tuple[np.ndarray, int]]:
-    """Batches of one size, the last filled up with its last image, and how many of each count."""
-    if batch < 1:
-        raise ValueError(f"batch is a whole number from 1 up; got {batch!r}")
-    size = min(batch, len(images))
-    parts = [images[start : start + size] for start in range(0, len(images), size)]
-    return [(part[np.minimum(np.arange(size), len(part) - 1)], len(part)) for part in parts]
-
-
-def _outputs(question: Question, x: Array) -> Array:
-    return per_output(question.outputs(x))
 
 
 def _figures(

@@ -17,8 +17,8 @@ from jaxcam.attribution.asking import Question, ask, check_images, check_key
 from jaxcam.attribution.targets import Target, score
 from jaxcam.program.exposure import expose
 from jaxcam.program.transform import tap
+from jaxcam.studies.answers import batches
 from jaxcam.studies.goodness import corrections
-from jaxcam.studies.leaks import batches
 from jaxcam.studies.probing import Products
 
 FEWEST, LARGEST = 10, 50
