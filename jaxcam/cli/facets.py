@@ -145,6 +145,6 @@ def said(found: Found) -> list[tuple[str, ...]]:
 def shared(found: Found) -> list[tuple[str, ...]]:
     """Who shares what, for a reader."""
     return [
-        (row.layer, f"{row.switches:,}", str(row.groups), percent(row.sharing), percent(row.sharing_above))
+        (row.layer, f"{row.switches:,}", str(row.groups), f"{row.sharing:.1%}", f"{row.sharing_above:.1%}")
         for row in found.shared.table()
     ]
