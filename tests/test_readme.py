@@ -41,7 +41,7 @@ def test_the_python_of_a_page_compiles(page):
 def test_every_command_of_the_readme_exists_with_its_options():
     from jaxcam.cli.main import cli
 
-    commands = re.findall(r"^jaxcam (\w+)(.*?)(?:#.*)?$", "\n".join(blocks(README, "sh")), re.MULTILINE)
+    commands = re.findall(r"^jaxcam ([\w-]+)(.*?)(?:#.*)?$", "\n".join(blocks(README, "sh")), re.MULTILINE)
     assert {name for name, _ in commands} >= {"train", "averages", "neurons", "prune", "report", "explain", "compare"}
     for name, rest in commands:
         known = {option for parameter in cli.commands[name].params for option in parameter.opts}
