@@ -99,9 +99,13 @@ def check_one_of(name: Any, known: tuple[str, ...], what: str) -> None:
         ValueError: it is not.
     """
     if name not in known:
-        close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.4)
-        hint = f"did you mean '{close[0]}'?" if close else ""
-        raise ValueError(f"no {what} '{name}'; there are {', '.join(known)}{'; ' + hint if hint else ''}")
+        raise ValueError(f"no {what} '{name}'; there are {', '.join(known)}{closest(name, known)}")
+
+
+def closest(name: str, known: tuple[str, ...]) -> str:
+    """The end of a message that says which of the names there are is closest; empty if none is close."""
+    close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.4)
+    return f"; did you mean '{close[0]}'?" if close else ""
 
 
 def upsample(maps: Array, size: tuple[int, int], align_corners: bool = False) -> Float[Array, "n h w"]:

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxcam.attribution.asking import Question, check_count, check_images
 from jaxcam.attribution.baselines import Baseline, baseline_of
+from jaxcam.attribution.bricks import closest
 from jaxcam.attribution.budget import chunk_size, mapped
 
 
@@ -67,7 +68,10 @@ def stand_in_of(baseline: Baseline, x: Any, segments: Array | None = None) -> Ar
     if not isinstance(baseline, str) or baseline == "blur":
         return baseline_of(baseline, x)
     if baseline != "mean":
-        raise ValueError(f"no baseline '{baseline}'; there are 'mean', 'blur', None (zeros), a number and an array")
+        hint = closest(baseline, ("mean", "blur"))
+        raise ValueError(
+            f"no baseline '{baseline}'; there are 'mean', 'blur', None (zeros), a number and an array{hint}"
+        )
     check_images(x)
     x = jnp.asarray(x)
     if segments is None:

@@ -23,7 +23,7 @@ from jaxcam.program.layers import Anatomy, study
 from jaxcam.program.pieces import Piece, dismantle
 from jaxcam.program.rewrite import accelerate, rewrites
 from jaxcam.program.trace import Node, Replacement, Replacements, Value, replay
-from jaxcam.program.transform import RuleError, replaced
+from jaxcam.program.transform import RuleError, given, replaced
 
 # Kinds of pieces whose relevance goes back as the gradient does: to the winner, or to the old place.
 AS_GRADIENT = frozenset(["select", "move"])

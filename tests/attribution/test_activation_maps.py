@@ -25,14 +25,6 @@ ALL = {name: {} for name in [*BY_GRADIENTS, "score_cam", "ablation_cam", "eigen_
 ALL["layerwise_maps"] = {"missing": "ones"}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def compile_fast():
-    """Small programs that run once: what optimizing them costs is never earned back."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def two_layers(x):
     """Two convolutions and a pooled head; units in the second are few, so chunks are seen."""
     p = [nets.weights((3, 3, 3, 4), 1), nets.weights((3, 3, 4, 6), 2), nets.weights((6, 5), 3)]

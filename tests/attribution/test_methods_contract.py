@@ -90,14 +90,6 @@ def check_same(found, expected, tolerance=2e-5):
     assert float(jnp.abs(found - expected).max()) <= tolerance * scale
 
 
-@pytest.fixture(autouse=True, scope="module")
-def compile_fast():
-    """Hundreds of small programs that run once: what optimizing them costs is never earned back."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @pytest.mark.parametrize("kind", ["plain", later("equinox"), later("nnx")])
 @pytest.mark.parametrize("name", ALL)
 def test_maps_have_the_shape_of_the_table_and_the_dtype_of_the_images(name, kind):

@@ -98,6 +98,7 @@ def test_integrated_gradients_are_complete_on_a_resnet(tiny, measured):
     assert gaps[128] < gaps[4]
 
 
+@pytest.mark.slow
 @pytest.mark.evidence("deep_lift", kind="trained", source="ResNet20: summation to delta", tolerance=1e-3)
 def test_deep_lift_adds_up_on_a_resnet(tiny, measured):
     model, x = nets.resnet_nnx(20), tiny[0][:2]

@@ -17,6 +17,7 @@ TINY = {
 }
 
 
+@pytest.mark.slow
 def test_a_demo_goes_on_where_it_was_stopped(jaxcam, tmp_path, monkeypatch):
     monkeypatch.setitem(demo.SETTINGS, "quick", TINY)
 

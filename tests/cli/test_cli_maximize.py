@@ -64,6 +64,7 @@ def test_pictures_are_those_of_the_library_beside_the_most_exciting_real_ones(un
     assert said.out.splitlines()[0].split() == ["unit", "score"]
 
 
+@pytest.mark.slow
 def test_a_line_through_a_network_is_the_librarys(jaxcam, tmp_path):
     run = tmp_path / "run"
     said = jaxcam("landscape", *MODEL, *DIGITS, "--dimensions", 1, "--points", 3, "--seed", 4, "--out", run)

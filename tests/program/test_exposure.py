@@ -13,14 +13,6 @@ from jaxcam.program.layers import study
 from jaxcam.program.norms import normalization_scale
 
 
-@pytest.fixture(autouse=True, scope="module")
-def compile_fast():
-    """Small programs that run once: what optimizing them costs is never earned back."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def both(model, names, accelerated=False):
     """Activations and gradients of some layers for the sum of the outputs of class 1."""
     exposed = expose(model, names)

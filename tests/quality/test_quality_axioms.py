@@ -175,6 +175,7 @@ def test_sums_that_do_not_vary_do_not_correlate():
     assert_array_equal(jc.quality.sensitivity_n(model, x, jnp.ones((2, 6, 6)), 0, key=KEY, sizes=[4]), [[0], [0]])
 
 
+@pytest.mark.slow
 def test_figures_can_be_jitted():
     model, x = small_net(), images()
 

@@ -73,6 +73,7 @@ def test_a_layer_owns_its_kernel_and_the_norm_that_follows():
     assert any("kernel" in name for name in groups["conv"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["nnx", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("linen", "plain"))])
 def test_every_parameter_of_a_resnet_belongs_to_one_layer(kind):
     model = trained_nets.RESNETS[kind]()

@@ -36,6 +36,7 @@ def looks_at_the_rectangle_if_and_only_if_it_leaks(found, method):
     assert found.leaking.times_area[method] > 4 * found.clean.times_area[method]
 
 
+@pytest.mark.slow
 @pytest.mark.optimized
 def test_a_network_that_learned_the_rectangle_puts_several_times_its_area_into_it_and_a_clean_one_does_not():
     looks_at_the_rectangle_if_and_only_if_it_leaks(by_saliency(), "saliency")

@@ -47,6 +47,7 @@ def test_on_a_linear_network_the_piece_and_shap_are_exact_everywhere():
     assert known["lime"].removal.min() > 1e-3  # its ridge shrinks
 
 
+@pytest.mark.slow
 def test_on_a_bent_network_only_the_piece_is_exact_inside_and_consistent(found):
     piece, lime, shap = (found[0][name] for name in ("linear_piece", "lime", "kernel_shap"))
     assert piece.inside.max() < 1e-9
