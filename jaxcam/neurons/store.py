@@ -21,6 +21,7 @@ import contextlib
 import os
 import platform
 import shutil
+import time
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -104,7 +105,7 @@ class Store:
             _build(building, layers, averages, outputs, attributes)
             os.replace(building, path)
         except BaseException:
-            shutil.rmtree(building, ignore_errors=True)
+            _discard(building)
             raise
         return cls(path, _open(path))
 
@@ -128,6 +129,15 @@ def _array(group: zarr.Group, name: str) -> zarr.Array:
     found = group[name]
     assert isinstance(found, zarr.Array)
     return found
+
+
+def _discard(folder: Path) -> None:
+    """Removes a folder that threads may still write to: zarr's other writes go on for a moment after one has failed."""
+    for _ in range(100):
+        shutil.rmtree(folder, ignore_errors=True)
+        time.sleep(0.02)
+        if not folder.exists():
+            return
 
 
 def _build(

@@ -254,6 +254,7 @@ def test_on_a_linear_net_it_is_input_times_gradient(rule):
     assert_allclose(jc.deep_lift(model, x, 1, rule=rule), jc.input_x_gradient(model, x, 1), rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_near_the_image_the_multipliers_are_the_gradient():
     with jax.enable_x64(True):
         model, x = net(residual, jnp.float64), jnp.asarray(IMAGES)
@@ -268,6 +269,7 @@ def test_the_image_as_its_own_baseline_gets_nothing(rule):
     assert not maps.any()
 
 
+@pytest.mark.slow
 def test_nets_that_compute_the_same_are_explained_the_same():
     ways = [
         lambda z: jnp.maximum(z, 0),

@@ -61,10 +61,12 @@ def test_random_baselines_are_drawn_alike():
 @pytest.mark.evidence("smooth_grad", kind="axiom", source="σ = 0 is the method itself")
 def test_sigma_zero_is_the_method_itself():
     x = jnp.float32(IMAGES)
-    assert_allclose(jc.smooth_grad(net(), x, key=KEY, samples=3, sigma=0), jc.saliency(net(), x), rtol=1e-6)
-    assert not jc.smooth_grad(net(), x, key=KEY, samples=3, sigma=0, kind="variance").any()
+    method = jc.saliency(net(), x)
+    rounding = 1e-6 * float(jnp.abs(method).max())  # two compiled programs
+    assert_allclose(jc.smooth_grad(net(), x, key=KEY, samples=3, sigma=0), method, rtol=1e-6, atol=rounding)
+    assert jc.smooth_grad(net(), x, key=KEY, samples=3, sigma=0, kind="variance").max() <= rounding**2
     squared = jc.smooth_grad(net(), x, key=KEY, samples=3, sigma=0, kind="squared")
-    assert_allclose(squared, jc.saliency(net(), x) ** 2, rtol=1e-5)
+    assert_allclose(squared, method**2, rtol=1e-5, atol=rounding * float(jnp.abs(method).max()))
 
 
 def test_the_gradient_of_a_linear_net_has_no_variance():

@@ -235,6 +235,7 @@ def test_a_number_that_does_not_matter_gets_nothing():
         assert maps[:, 0, 0].any()
 
 
+@pytest.mark.slow
 @pytest.mark.evidence("integrated_gradients", kind="axiom", source="implementation invariance")
 def test_nets_that_compute_the_same_are_explained_the_same():
     x, model = jnp.float32(IMAGES), net()

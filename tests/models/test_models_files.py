@@ -91,6 +91,7 @@ def test_resnet50_keeps_its_statistics_and_comes_back_in_evaluation_mode(resnet,
     same(model, loaded)
 
 
+@pytest.mark.slow
 def test_dropout_of_a_loaded_network_can_train_on(tmp_path):
     options = TINY | {"image_size": 65, "convolutions": 1}
     path = models.save(models.load("alexnet", **options), tmp_path / "a.safetensors")

@@ -139,6 +139,7 @@ def test_equal_confidences_are_taken_in_the_order_of_the_data(data):
     np.testing.assert_allclose(average(images, labels, "least", undecided, k=5), first, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_batch_size_does_not_show(data, net):
     images, labels = data
     for kind, options in (("simple", {}), ("most", {"k": 3}), ("least", {"k": 3}), ("ascent", {"steps": 3})):

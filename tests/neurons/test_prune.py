@@ -108,6 +108,7 @@ def test_two_prunes_of_one_layer_silence_the_union(x):
     np.testing.assert_array_equal(twice(x), prune(Chain(), "conv1", [0, 1, 4])(x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [Chain, Residual])
 def test_a_pruned_model_has_the_same_layers_and_shows_its_silence(x, make):
     net = make()

@@ -52,6 +52,7 @@ def test_integrated_gradients_are_complete_on_a_network():
     assert jnp.all(jc.quality.completeness(model, x, jc.saliency(model, x, 1), 1).relative > 0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("perturbation", ["noise", "square"])
 def test_the_gradient_of_a_linear_model_has_no_infidelity(perturbation):
     model, x = linear_net(), images()

@@ -153,6 +153,7 @@ def test_the_directory_holds_the_network_the_history_and_the_state(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_network_of_the_house_is_loaded_from_its_training(tmp_path):
     model = models.load("vgg11", classes=10, image_size=8, channels=1, convolutions=1)
     run(tmp_path, model=model, epochs=1)
