@@ -48,6 +48,7 @@ def test_lime_says_so_too():
     looks_at_the_rectangle_if_and_only_if_it_leaks(checked(), "lime")
 
 
+@pytest.mark.slow
 @pytest.mark.optimized
 def test_it_fails_when_the_rectangle_is_removed_and_follows_it_to_another_class_and_a_clean_one_does_not():
     found = by_saliency()
