@@ -9,9 +9,6 @@ method they are evidence for, and record the errors they measure: see evidence.p
 import gc
 import os
 
-# Tracing makes many objects that live: looking through them for garbage as often as by default takes a sixth of the time.
-gc.set_threshold(200_000, 50, 100)
-
 if os.environ.get("JAXCAM_OPTIMIZE") != "1":
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # for the processes that tests start
 
@@ -21,6 +18,8 @@ from evidence import measured, pytest_addoption, pytest_configure, pytest_sessio
 
 __all__ = ["measured", "pytest_addoption", "pytest_configure", "pytest_sessionfinish", "pytest_testnodedown"]
 
+# Tracing makes many objects that stay: looking through them for garbage as often as usual takes a fifth of the time.
+gc.set_threshold(200_000, 50, 100)
 
 if os.environ.get("JAXCAM_OPTIMIZE") != "1":
     jax.config.update("jax_disable_most_optimizations", True)
