@@ -55,7 +55,8 @@ def test_a_demo_goes_on_where_it_was_stopped(jaxcam, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_the_demo_teaches_alexnet_the_digits_and_tells_what_it_found(start, tmp_path):
-    said = ended(start("demo", "--out", tmp_path / "demo"), timeout=600)
+    # As users compile: a training computes more than it compiles.
+    said = ended(start("demo", "--out", tmp_path / "demo", JAX_DISABLE_MOST_OPTIMIZATIONS="0"), timeout=600)
     assert said.code == 0, said
     assert float(re.search(r"AlexNet names ([\d.]+)% of the digits", said.out)[1]) >= 95
     assert (tmp_path / "demo/report.html").stat().st_size > 1e6
