@@ -8,7 +8,7 @@ import pytest
 sys.path += [str(Path(__file__).parents[2]), str(Path(__file__).parents[1] / "attribution")]
 import trained_nets
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.optimized]
 
 
 def test_methods_are_better_than_random_maps():
