@@ -54,14 +54,12 @@ def averages(ctx: click.Context, out: Path, overwrite: bool, quiet: bool, **give
     run = RunDirectory("averages", out, ctx.params, overwrite=overwrite)
     from jaxcam.cli.class_images import checked_kinds, compute, write_npz
     from jaxcam.cli.datasets import open_data
-    from jaxcam.cli.networks import open_network
+    from jaxcam.cli.networks import open_given
     from jaxcam.cli.outputs import select_outputs
     from jaxcam.viewing import figures
 
     kinds = checked_kinds(options.listed(given["kind"]))
-    network = open_network(
-        given["model"], weights=given["weights"], image_size=given["image_size"], normalize=given["normalize"]
-    )
+    network = open_given(given)
     dataset, described = open_data(network, given["split"], given, progress=bars(quiet))
     network = select_outputs(network, dataset, given["outputs"])
     with run:

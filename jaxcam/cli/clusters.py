@@ -54,13 +54,11 @@ def clusters(ctx: click.Context, out: Path, overwrite: bool, quiet: bool, **give
     from jaxcam.cli.datasets import open_data
     from jaxcam.cli.examples import class_of
     from jaxcam.cli.figures_of_quality import write_csv
-    from jaxcam.cli.networks import open_network
+    from jaxcam.cli.networks import open_given
     from jaxcam.cli.outputs import select_outputs
     from jaxcam.viewing import figures
 
-    network = open_network(
-        given["model"], weights=given["weights"], image_size=given["image_size"], normalize=given["normalize"]
-    )
+    network = open_given(given)
     dataset, described = open_data(network, given["split"], given, progress=bars(quiet))
     network = select_outputs(network, dataset, given["outputs"])
     target = class_of(given["target"], dataset)

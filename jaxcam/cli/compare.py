@@ -37,7 +37,7 @@ USUAL = ("grad_cam", "integrated_gradients", "saliency", "occlusion")
 )
 @click.option("--target", metavar="CLASS", help="The class to explain; default: the predicted one of each image.")
 @options.classes
-@click.option("--limit", metavar="N", type=options.Whole(1), help="At most N images, evenly from all.")
+@options.limit
 @options.out
 @options.quiet
 @click.pass_context
@@ -49,7 +49,7 @@ def compare(ctx: click.Context, out: Path, overwrite: bool, quiet: bool, **given
     and summary.png to --out.
     """
     run = RunDirectory("compare", out, ctx.params, overwrite=overwrite)
-    from jaxcam.cli import explanations, figures_of_quality, methods
+    from jaxcam.cli import explanations, figures_of_quality
     from jaxcam.files import write_atomically
     from jaxcam.viewing import figures
 
@@ -57,19 +57,7 @@ def compare(ctx: click.Context, out: Path, overwrite: bool, quiet: bool, **given
     asked = explanations.asked(given, USUAL, given["limit"])
     images = asked.photographs.images
     with run:
-        maps, seconds, left_out = methods.maps_of(
-            asked.methods,
-            asked.network,
-            images,
-            asked.explained,
-            asked.options,
-            layers=asked.layers,
-            seed=given["seed"],
-            batch=given["batch"],
-            skip="all" in given["method"],
-            timed=True,
-            progress=bars(quiet),
-        )
+        maps, seconds, left_out = explanations.maps_of(asked, given, quiet=quiet, timed=True)
         explanations.check_any(maps, left_out)
         maps[figures_of_quality.CONTROL] = figures_of_quality.control(images, given["seed"])
         found = figures_of_quality.measured(

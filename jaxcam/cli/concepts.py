@@ -71,14 +71,12 @@ def concepts(ctx: click.Context, out: Path, overwrite: bool, quiet: bool, **give
     from jaxcam.cli.class_images import write_npz
     from jaxcam.cli.datasets import open_data
     from jaxcam.cli.figures_of_quality import write_csv
-    from jaxcam.cli.networks import open_network
+    from jaxcam.cli.networks import open_given
     from jaxcam.cli.outputs import select_outputs
     from jaxcam.program import layers as layers_of
     from jaxcam.viewing import figures
 
-    network = open_network(
-        given["model"], weights=given["weights"], image_size=given["image_size"], normalize=given["normalize"]
-    )
+    network = open_given(given)
     dataset, described = open_data(network, given["split"], given, progress=bars(quiet))
     network = select_outputs(network, dataset, given["outputs"])
     examples.check_square(network, dataset)

@@ -12,6 +12,23 @@ SOURCE = ("data", "data_dir", "limit", "skip_broken")
 """The options that say which images."""
 
 
+def splits(given: Mapping[str, Any], name: str, *, progress: bool) -> tuple[Dataset, Dataset]:
+    """The images to train on and to test on, of the data `name` and the options `jaxcam.cli.options.data` declares."""
+    train, test = (
+        data.load(
+            name,
+            split,
+            data_dir=given["data_dir"],
+            image_size=given["image_size"],
+            skip_broken=given["skip_broken"],
+            limit=given["limit"],
+            progress=progress,
+        )
+        for split in ("train", "test")
+    )
+    return train, test
+
+
 def open_data(
     network: Network, split: str, given: Mapping[str, Any], *, progress: bool
 ) -> tuple[Dataset, dict[str, Any]]:

@@ -27,7 +27,7 @@ from jaxcam.cli.run_directory import RunDirectory
     metavar="NAME",
     help="As jaxcam layers lists it; may be repeated. Default: the last of each stage. The logits are always tested.",
 )
-@click.option("--limit", metavar="N", type=options.Whole(1), help="At most N images, evenly from all.")
+@options.limit
 @click.option("--draws", metavar="N", type=options.Whole(1), default=9_999, show_default=True, help="Of the null.")
 @click.option(
     "--correction",
@@ -52,13 +52,11 @@ def distributions(ctx: click.Context, out: Path, overwrite: bool, quiet: bool, *
     from jaxcam.cli import laws, photographs
     from jaxcam.cli.class_images import write_npz
     from jaxcam.cli.figures_of_quality import write_csv
-    from jaxcam.cli.networks import open_network
+    from jaxcam.cli.networks import open_given
     from jaxcam.viewing import figures
 
     files = photographs.found(given["images"], given["limit"])
-    network = open_network(
-        given["model"], weights=given["weights"], image_size=given["image_size"], normalize=given["normalize"]
-    )
+    network = open_given(given)
     pictures = photographs.read(files, network, given["image_size"])
     with run:
         values = laws.values_of(network, pictures, given["layer"], given["batch"], progress=bars(quiet))

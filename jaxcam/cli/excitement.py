@@ -19,7 +19,7 @@ from jaxcam.cli.classes import Answers
 from jaxcam.cli.datasets import open_data
 from jaxcam.cli.errors import one_line
 from jaxcam.cli.figures_of_quality import write_csv
-from jaxcam.cli.networks import Network, open_network
+from jaxcam.cli.networks import Network, open_given
 from jaxcam.program import tap
 from jaxcam.viewing import figures
 
@@ -82,9 +82,7 @@ def asked(given: Mapping[str, Any], *, progress: bool) -> Asked:
     """
     if given["together"] and not given["target"]:
         raise ValueError("--together adds up units that are named; give --target, more than once")
-    network = open_network(
-        given["model"], weights=given["weights"], image_size=given["image_size"], normalize=given["normalize"]
-    )
+    network = open_given(given)
     if given["frames"]:
         checkpoints.kept(given["model"])
     size = network.image_size or given["image_size"] or photographs.USUAL

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from jaxcam.cli import options
-from jaxcam.cli.console import bars, note, table
+from jaxcam.cli.console import note, table
 from jaxcam.cli.group import Command
 from jaxcam.cli.run_directory import RunDirectory
 
@@ -47,23 +47,12 @@ def explain(ctx: click.Context, out: Path, overwrite: bool, quiet: bool, **given
     glance) and pictures/, one for each image, to --out. jaxcam compare measures which method to believe.
     """
     run = RunDirectory("explain", out, ctx.params, overwrite=overwrite)
-    from jaxcam.cli import explanations, methods
+    from jaxcam.cli import explanations
     from jaxcam.cli.class_images import write_npz
 
     asked = explanations.asked(given, USUAL)
     with run:
-        maps, seconds, left_out = methods.maps_of(
-            asked.methods,
-            asked.network,
-            asked.photographs.images,
-            asked.explained,
-            asked.options,
-            layers=asked.layers,
-            seed=given["seed"],
-            batch=given["batch"],
-            skip="all" in given["method"],
-            progress=bars(quiet),
-        )
+        maps, seconds, left_out = explanations.maps_of(asked, given, quiet=quiet)
         explanations.check_any(maps, left_out)
         write_npz(out / "maps.npz", explanations.arrays(asked, maps))
         explanations.draw(asked, maps, out, given["channels"])

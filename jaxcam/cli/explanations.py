@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcam.attribution.methods import METHODS, Method
-from jaxcam.cli import classes, photographs
+from jaxcam.cli import classes, methods, photographs
 from jaxcam.cli.classes import Answers, percent
-from jaxcam.cli.methods import check_layer, chosen, options_of
-from jaxcam.cli.networks import Network, open_network
+from jaxcam.cli.console import bars
+from jaxcam.cli.networks import Network, open_given
 from jaxcam.cli.photographs import Photographs
 from jaxcam.program import tap
 from jaxcam.viewing import figures
@@ -45,6 +45,16 @@ class Asked:
     layers: Sequence[str]
 
 
+def shown(given: Mapping[str, Any], limit: int | None = None) -> tuple[Network, Photographs, Answers, np.ndarray]:
+    """The network, the photographs, what it says of them, and the class asked about of each, the cheap things first."""
+    files = photographs.found(given["images"], limit)
+    names = classes.read_names(given["classes"])
+    network = open_given(given)
+    pictures = photographs.read(files, network, given["image_size"])
+    answers = classes.answers(network, pictures.images, names, given["batch"])
+    return network, pictures, answers, classes.targets(given.get("target"), answers)
+
+
 def asked(given: Mapping[str, Any], usual: Sequence[str], limit: int | None = None) -> Asked:
     """Reads and checks what was typed, the cheap things first.
 
@@ -57,20 +67,32 @@ def asked(given: Mapping[str, Any], usual: Sequence[str], limit: int | None = No
         ValueError: anything given is wrong.
         FileNotFoundError: a file is not there.
     """
-    methods = chosen(given["method"] or usual)
-    options = options_of(methods, given["option"])
+    wanted = methods.chosen(given["method"] or usual)
+    options = methods.options_of(wanted, given["option"])
     layers = list(dict.fromkeys(given["layer"]))
-    check_layer(layers, methods)
-    files = photographs.found(given["images"], limit)
-    names = classes.read_names(given["classes"])
-    network = open_network(
-        given["model"], weights=given["weights"], image_size=given["image_size"], normalize=given["normalize"]
-    )
-    pictures = photographs.read(files, network, given["image_size"])
-    answers = classes.answers(network, pictures.images, names, given["batch"])
-    explained = classes.targets(given.get("target"), answers)
+    methods.check_layer(layers, wanted)
+    network, pictures, answers, explained = shown(given, limit)
     check_layers(layers, network, pictures)
-    return Asked(network, pictures, answers, explained, methods, options, layers)
+    return Asked(network, pictures, answers, explained, wanted, options, layers)
+
+
+def maps_of(
+    asked: Asked, given: Mapping[str, Any], *, quiet: bool, timed: bool = False
+) -> tuple[dict[str, np.ndarray], dict[str, float], dict[str, str]]:
+    """As `jaxcam.cli.methods.maps_of`, of what was asked; "all" methods are those that can explain the network."""
+    return methods.maps_of(
+        asked.methods,
+        asked.network,
+        asked.photographs.images,
+        asked.explained,
+        asked.options,
+        layers=asked.layers,
+        seed=given["seed"],
+        batch=given["batch"],
+        skip="all" in given["method"],
+        timed=timed,
+        progress=bars(quiet),
+    )
 
 
 def check_layers(layers: Sequence[str], network: Network, pictures: Photographs) -> None:

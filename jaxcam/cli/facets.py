@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from jaxcam import studies
-from jaxcam.cli import classes, photographs
+from jaxcam.cli import explanations
 from jaxcam.cli.class_images import write_npz
 from jaxcam.cli.classes import Answers, percent
 from jaxcam.cli.figures_of_quality import write_csv
-from jaxcam.cli.networks import Network, open_network
+from jaxcam.cli.networks import Network
 from jaxcam.cli.photographs import Photographs
 from jaxcam.viewing import figures
 
@@ -53,14 +53,7 @@ class Found:
 
 def asked(given: Mapping[str, Any]) -> Asked:
     """Reads and checks what was typed, the cheap things first."""
-    files = photographs.found(given["images"], given["limit"])
-    names = classes.read_names(given["classes"])
-    network = open_network(
-        given["model"], weights=given["weights"], image_size=given["image_size"], normalize=given["normalize"]
-    )
-    pictures = photographs.read(files, network, given["image_size"])
-    answers = classes.answers(network, pictures.images, names, given["batch"])
-    return Asked(network, pictures, answers, classes.targets(given["target"], answers))
+    return Asked(*explanations.shown(given, given["limit"]))
 
 
 def measured(asked: Asked, directions: int, seed: int, batch: int) -> Found:
@@ -77,6 +70,7 @@ def measured(asked: Asked, directions: int, seed: int, batch: int) -> Found:
         np.concatenate([np.asarray(getattr(part, name)) for part in parts])[each, own] for name in ("W", "b", "values")
     )
     names = np.concatenate([part.polytope for part in parts])
+    errors = np.concatenate([part.error for part in parts])
     shared = studies.polytopes(model, x, chunk=batch)
     random = np.random.default_rng(seed).normal(size=(directions, *x.shape[1:]))
     ways = (random / np.sqrt((random**2).sum((1, 2, 3), keepdims=True))).astype(x.dtype)
@@ -93,7 +87,7 @@ def measured(asked: Asked, directions: int, seed: int, batch: int) -> Found:
                 "probability": float(asked.answers.probabilities[i, asked.explained[i]]),
                 "output": float(values[i]),
                 "linear": linear,
-                "error": float(np.concatenate([part.error for part in parts])[i]),
+                "error": float(errors[i]),
                 "polytope": str(names[i]),
                 "facet": float(distances[nearest[i], i]),
                 "layer": str(reaches[nearest[i]].layer[i]),

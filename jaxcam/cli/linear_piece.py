@@ -23,7 +23,7 @@ from jaxcam.cli.run_directory import RunDirectory
 @options.network(None)
 @click.option("--target", metavar="CLASS", help="The class, by number or name; default: the predicted one of each.")
 @options.classes
-@click.option("--limit", metavar="N", type=options.Whole(1), help="At most N images, evenly from all.")
+@options.limit
 @click.option(
     "--directions",
     metavar="N",

@@ -19,6 +19,7 @@ from jaxcam.models.loading import is_path
 from jaxcam.models.registry import check_name
 
 WEIGHTS = "model.safetensors"
+OPTIONS = ("weights", "image_size", "normalize")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +80,11 @@ def open_network(
     """
     source = {"spec": spec, "weights": weights, "image_size": image_size, "normalize": normalize}
     return dataclasses.replace(_open(spec, weights, image_size, normalize), source=source)
+
+
+def open_given(given: Mapping[str, Any]) -> Network:
+    """The network of the options `jaxcam.cli.options.network` declares."""
+    return open_network(**{"spec": given["model"], **{name: given[name] for name in OPTIONS}})
 
 
 def _open(spec: str, weights: str | None, image_size: int | None, normalize: str) -> Network:

@@ -141,6 +141,11 @@ def outputs(command: Decorated) -> Decorated:
     )(command)
 
 
+def limit(command: Decorated) -> Decorated:
+    """`--limit`, of photographs without classes."""
+    return click.option("--limit", metavar="N", type=Whole(1), help="At most N images, evenly from all.")(command)
+
+
 def layers(command: Decorated) -> Decorated:
     """`--layer`, repeated."""
     return click.option(

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from jaxcam.cli import options
-from jaxcam.cli.console import bars, table
+from jaxcam.cli.console import table
 from jaxcam.cli.group import Command
 from jaxcam.cli.run_directory import RunDirectory
 
@@ -25,7 +25,7 @@ USUAL = ("cam",)
 @options.methods(", ".join(USUAL))
 @click.option("--target", metavar="CLASS", help="The class all maps are of; default: the predicted one of each image.")
 @options.classes
-@click.option("--limit", metavar="N", type=options.Whole(1), help="At most N images, evenly from all.")
+@options.limit
 @click.option("--components", metavar="N", type=options.Whole(1), help="How many to keep; default: all.")
 @click.option("--share", metavar="SHARE", type=float, help="Or the share of the variance to keep, such as 0.95.")
 @click.option("--scaled", is_flag=True, help="Bring each map to [0, 1] first, as maps are drawn.")
@@ -50,7 +50,7 @@ def redundancy(ctx: click.Context, out: Path, overwrite: bool, quiet: bool, **gi
     import jax
 
     from jaxcam import studies
-    from jaxcam.cli import explanations, methods, photographs
+    from jaxcam.cli import explanations, photographs
     from jaxcam.cli.class_images import write_npz
     from jaxcam.cli.figures_of_quality import write_csv
     from jaxcam.studies import principal
@@ -62,17 +62,7 @@ def redundancy(ctx: click.Context, out: Path, overwrite: bool, quiet: bool, **gi
     principal.check_kept(given["components"], given["share"], len(files))
     asked = explanations.asked(given, USUAL, given["limit"])
     with run:
-        maps, _, _ = methods.maps_of(
-            asked.methods,
-            asked.network,
-            asked.photographs.images,
-            asked.explained,
-            asked.options,
-            layers=asked.layers,
-            seed=given["seed"],
-            batch=given["batch"],
-            progress=bars(quiet),
-        )
+        maps, _, _ = explanations.maps_of(asked, given, quiet=quiet)
         (values,) = maps.values()
         found = studies.redundancy(
             values.sum(-1) if values.ndim == 4 else values,

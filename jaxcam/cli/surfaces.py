@@ -12,7 +12,7 @@ from flax import nnx
 from jaxcam import studies
 from jaxcam.cli import checkpoints
 from jaxcam.cli.datasets import open_data
-from jaxcam.cli.networks import Network, open_network
+from jaxcam.cli.networks import Network, open_given, open_network
 from jaxcam.cli.outputs import select_outputs
 
 RANDOM = ("first direction", "second direction")
@@ -48,9 +48,7 @@ def asked(given: Mapping[str, Any], *, progress: bool) -> Asked:
     """
     if given["to"] is not None and given["trajectory"]:
         raise ValueError("--to is a line and --trajectory a plane; give one of them")
-    network = open_network(
-        given["model"], weights=given["weights"], image_size=given["image_size"], normalize=given["normalize"]
-    )
+    network = open_given(given)
     others = [network for _, network in checkpoints.kept(given["model"])] if given["trajectory"] else []
     dataset, described = open_data(network, given["split"], given, progress=progress)
     network = select_outputs(network, dataset, given["outputs"])

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxcam import data, studies, training
 from jaxcam.cli.console import bars
-from jaxcam.cli.datasets import open_data
+from jaxcam.cli.datasets import open_data, splits
 from jaxcam.cli.networks import new_network, open_network
 from jaxcam.cli.options import listed
 from jaxcam.cli.outputs import select_outputs
@@ -32,18 +32,7 @@ class Found:
 
 def plant(given: Mapping[str, Any], quiet: bool) -> Callable[[Path], Found]:
     """Reads the data and checks everything; what is returned trains and measures."""
-    train, test = (
-        data.load(
-            given["data"] or "digits",
-            split,
-            data_dir=given["data_dir"],
-            image_size=given["image_size"],
-            skip_broken=given["skip_broken"],
-            limit=given["limit"],
-            progress=bars(quiet),
-        )
-        for split in ("train", "test")
-    )
+    train, test = splits(given, given["data"] or "digits", progress=bars(quiet))
     rectangle = numbers(given["rectangle"], "--rectangle")
     region = region_mask(rectangle, train.images.shape[1:3])
     colors = studies.palette(len(train.names))

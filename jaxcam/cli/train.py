@@ -71,25 +71,15 @@ def train(ctx: click.Context, out: Path, overwrite: bool, quiet: bool, **given: 
     ends with the same numbers as without the interruption.
     """
     run = RunDirectory("train", out, ctx.params, overwrite=overwrite)
-    from jaxcam import data, training
+    from jaxcam import training
+    from jaxcam.cli.datasets import splits
     from jaxcam.cli.networks import new_network
     from jaxcam.viewing import figures
 
-    images = {
-        split: data.load(
-            given["data"],
-            split,
-            data_dir=given["data_dir"],
-            image_size=given["image_size"],
-            skip_broken=given["skip_broken"],
-            limit=given["limit"],
-            progress=bars(quiet),
-        )
-        for split in ("train", "test")
-    }
+    train, test = splits(given, given["data"], progress=bars(quiet))
     network = new_network(
         given["model"],
-        images["train"],
+        train,
         convolutions=given["convolutions"],
         normalize=given["normalize"],
         seed=given["seed"],
@@ -99,12 +89,10 @@ def train(ctx: click.Context, out: Path, overwrite: bool, quiet: bool, **given: 
             note(f"going on with the unfinished training in {out}", quiet=quiet)
         names = ("epochs", "batch", "learning_rate", "weight_decay", "seed", "keep_every")
         settings: dict[str, Any] = {name: given[name] for name in names}
-        history = training.train(
-            network.model, images["train"], images["test"], out=out, progress=bars(quiet), **settings
-        )
-        tested = training.evaluate(network.model, images["test"])
+        history = training.train(network.model, train, test, out=out, progress=bars(quiet), **settings)
+        tested = training.evaluate(network.model, test)
         figures.save(figures.history([epoch._asdict() for epoch in history]), out / "history.png")
-        classes = images["train"].names
+        classes = train.names
         results = {
             **history[-1]._asdict(),
             "classes": classes,
@@ -112,8 +100,8 @@ def train(ctx: click.Context, out: Path, overwrite: bool, quiet: bool, **given: 
                 name: float(share) for name, share in zip(classes, tested.per_class, strict=True) if share == share
             },
         }
-        run.finish(model=network.describe(), data=images["train"].describe(), seed=given["seed"], results=results)
+        run.finish(model=network.describe(), data=train.describe(), seed=given["seed"], results=results)
     click.echo(
-        f"{tested.accuracy:.1%} of {images['test'].count} test images right after {history[-1].epoch} epochs: {out}"
+        f"{tested.accuracy:.1%} of {test.count} test images right after {history[-1].epoch} epochs: {out}"
     )
     return results

@@ -11,7 +11,7 @@ import numpy as np
 from jaxcam.cli.class_images import compute, read_average
 from jaxcam.cli.console import table
 from jaxcam.cli.datasets import open_data
-from jaxcam.cli.networks import Network, open_again, open_network, refuse
+from jaxcam.cli.networks import Network, open_again, open_given, refuse
 from jaxcam.cli.outputs import select_outputs
 from jaxcam.files import write_atomically
 from jaxcam.neurons import MEASURES, Sweep
@@ -33,9 +33,7 @@ def asked(given: Mapping[str, Any], *, progress: bool) -> tuple[Network, np.ndar
         return network, average, tuple(manifest["results"]["classes"]), manifest["data"]
     if given["model"] is None:
         raise ValueError("give --averages RUN, or --model for a network whose averages are to be computed")
-    network = open_network(
-        given["model"], weights=given["weights"], image_size=given["image_size"], normalize=given["normalize"]
-    )
+    network = open_given(given)
     dataset, described = open_data(network, "train", given, progress=progress)
     network = select_outputs(network, dataset, given["outputs"])
     averages, _ = compute(

@@ -72,10 +72,8 @@ def rewrites(program: Program, platform: str | None = None) -> Replacements:
         if output is None or any(not isinstance(atom, Value) for atom in node.inputs):
             continue
         if node.name == "conv_general_dilated":
-            if _is_small(node, program, program.avals[output].shape):
-                found[output] = (node.operands, functools.partial(_shifted, params=node.params))
-            elif _is_plain_convolution(node):
-                found[output] = (node.operands, functools.partial(_ordered, params=node.params))
+            if (convolve := _convolution(node, program, program.avals[output].shape)) is not None:
+                found[output] = (node.operands, convolve)
         elif node.name == "reduce_window_max" and _is_plain_pool(node, program, program.avals[output].shape):
             found[output] = (node.operands, functools.partial(_saved_argmax, node=node))
     return found
@@ -97,8 +95,8 @@ def folds(program: Program, platform: str | None = None) -> Replacements:
     if not _needs_help(platform):
         return found
     for chain in channelwise(program, program.depending_on(program.inputs)):
-        small = _is_small(chain.convolution, program, chain.shape(program))
-        found[chain.result] = (chain.sources, functools.partial(_folded, chain=chain, small=small))
+        convolve = _convolution(chain.convolution, program, chain.shape(program))
+        found[chain.result] = (chain.sources, functools.partial(_folded, chain=chain, convolve=convolve))
     return found
 
 
@@ -106,11 +104,18 @@ def _needs_help(platform: str | None) -> bool:
     return (platform or jax.default_backend()) == "cpu"
 
 
-def _is_small(node: Node, program: Program, result: tuple[int, ...]) -> bool:
-    """Whether a convolution is better off as a matrix product."""
+def _convolution(node: Node, program: Program, result: tuple[int, ...]) -> Callable[..., Array] | None:
+    """The faster way to a convolution of images, (image, kernel) ↦ result; None with groups or holes in the input."""
     params = node.params
-    if params["feature_group_count"] != 1 or params["batch_group_count"] != 1 or set(params["lhs_dilation"]) - {1}:
-        return False
+    plain = params["feature_group_count"] == params["batch_group_count"] == 1 and not set(params["lhs_dilation"]) - {1}
+    if not plain or len(params["window_strides"]) != 2:
+        return None
+    return functools.partial(_shifted if _is_small(node, program, result) else _ordered, params=params)
+
+
+def _is_small(node: Node, program: Program, result: tuple[int, ...]) -> bool:
+    """Whether a convolution of images is better off as a matrix product."""
+    params = node.params
     spec = params["dimension_numbers"]
     image, kernel = (program.avals[value].shape for value in node.operands)
     if 0 in (*image, *kernel, *result):
@@ -122,10 +127,10 @@ def _is_small(node: Node, program: Program, result: tuple[int, ...]) -> bool:
         )
     ]
     pointwise = all(reach == 1 for *_, reach in sides)
-    return len(sides) == 2 and (pointwise or any(min(before, after) < reach for before, after, reach in sides))
+    return pointwise or any(min(before, after) < reach for before, after, reach in sides)
 
 
-def _folded(image: Array, kernel: Any, *others: Any, chain: Chain, small: bool) -> Array:
+def _folded(image: Array, kernel: Any, *others: Any, chain: Chain, convolve: Callable[..., Array] | None) -> Array:
     """A convolution whose kernel holds the scales that follow, and one shift."""
     kernel = jnp.asarray(kernel)  # a kernel a function closed over may be a numpy array
     node = chain.convolution
@@ -134,19 +139,9 @@ def _folded(image: Array, kernel: Any, *others: Any, chain: Chain, small: bool) 
     scaled = (kernel * jnp.expand_dims(a, [i for i in range(kernel.ndim) if i != spec.rhs_spec[0]])).astype(
         kernel.dtype
     )
-    if small:
-        result = _shifted(image, scaled, params=node.params)
-    else:
-        result = _ordered(image, scaled, params=node.params) if _is_plain_convolution(node) else node(image, scaled)[0]
+    result: Array = node(image, scaled)[0] if convolve is None else convolve(image, scaled)
     shift = jnp.expand_dims(b, [i for i in range(result.ndim) if i != spec.out_spec[1]])
     return result + shift.astype(result.dtype)
-
-
-def _is_plain_convolution(node: Node) -> bool:
-    """Whether a convolution of images has neither groups nor holes in its input."""
-    params = node.params
-    plain = params["feature_group_count"] == params["batch_group_count"] == 1 and not set(params["lhs_dilation"]) - {1}
-    return plain and len(params["window_strides"]) == 2
 
 
 def _ordered(image: Array, kernel: Any, params: dict[str, Any]) -> Array:

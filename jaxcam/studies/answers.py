@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from jaxcam.attribution.asking import Question, ask
+from jaxcam.attribution.asking import Question, ask, check_count
 from jaxcam.attribution.targets import per_output
 
 
@@ -25,13 +26,12 @@ def logits(model: Any, images: np.ndarray, batch: int = 32) -> np.ndarray:
     return np.concatenate(found)
 
 
-def batches(images: np.ndarray, batch: int) -> list[tuple[np.ndarray, int]]:
+def batches(images: Any, batch: int) -> Iterator[tuple[np.ndarray, int]]:
     """Batches of one size, the last filled up with its last image, and how many of each count."""
-    if batch < 1:
-        raise ValueError(f"batch is a whole number from 1 up; got {batch!r}")
-    size = min(batch, len(images))
-    parts = [images[start : start + size] for start in range(0, len(images), size)]
-    return [(part[np.minimum(np.arange(size), len(part) - 1)], len(part)) for part in parts]
+    size = min(check_count(batch, "batch"), len(images))
+    for start in range(0, len(images), size):
+        part = np.asarray(images[start : start + size])
+        yield part[np.minimum(np.arange(size), len(part) - 1)], len(part)
 
 
 def _outputs(question: Question, x: Array) -> Array:

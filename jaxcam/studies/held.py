@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -14,6 +13,7 @@ from jaxtyping import Array
 
 from jaxcam.attribution.asking import Question, ask, check_images
 from jaxcam.attribution.budget import bytes_per_pass
+from jaxcam.program.layers import unknown_layer
 from jaxcam.program.regions import Regions, partition
 from jaxcam.program.trace import Static, split
 
@@ -57,13 +57,9 @@ def at_once(regions: Regions, chunk: int | None) -> int:
     return chunk or int(max(1, min(64, MEMORY // max(1, bytes_per_pass(regions.anatomy.program)))))
 
 
-def batches(x: Any, size: int) -> Iterator[tuple[Array, int]]:
-    """The images in parts of one size, the last filled up, and how many of each part count."""
-    size = min(size, len(x))
-    for start in range(0, len(x), size):
-        part = jnp.asarray(x[start : start + size])
-        count = len(part)
-        yield part[jnp.minimum(jnp.arange(size), count - 1)], count
+def no_switch(layer: str, layers: list[str]) -> str:
+    """One line that says that a layer has no switches, and which do."""
+    return unknown_layer(layer, layers).replace("no layer", "no switch in layer")
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxcam.attribution import lime, saliency
-from jaxcam.attribution.asking import check_images, check_key
+from jaxcam.attribution.asking import check_count, check_images, check_key
 from jaxcam.studies.answers import batches, logits, predictions
 from jaxcam.studies.planting import (
     Rectangle,
@@ -247,8 +247,7 @@ def _figures(
     samples: int,
     batch: int,
 ) -> RegionCheck:
-    if explained < 1:
-        raise ValueError(f"explained is a whole number from 1 up; got {explained!r}")
+    check_count(explained, "explained")
     answers = logits(model, images, batch)
     if labels.max() >= answers.shape[-1]:
         raise ValueError(f"the labels go up to {labels.max()}, and the model has {answers.shape[-1]} outputs")

@@ -15,10 +15,10 @@ from jaxtyping import Array, Float, Shaped
 from jaxcam.attribution.asking import check_chunk
 from jaxcam.attribution.budget import available_memory, mapped
 from jaxcam.attribution.targets import per_output
-from jaxcam.program.layers import unknown_layer
 from jaxcam.program.regions import Regions, partition
 from jaxcam.program.trace import Static
-from jaxcam.studies.held import at_once, batches, checked, identifiers, precise, whole
+from jaxcam.studies.answers import batches
+from jaxcam.studies.held import at_once, checked, identifiers, no_switch, precise, whole
 
 ROWS, LARGEST = 64, 1 << 24
 """Half-spaces computed at once, and what numbers they may take together."""
@@ -86,7 +86,7 @@ class LinearPieces:
         static, arrays, regions = checked(self._model, self._x[image : image + 1])
         names = list(dict.fromkeys(switch.layer for switch in regions.switches))
         if layer is not None and layer not in names:
-            raise ValueError(unknown_layer(layer, names).replace("no layer", "no switch in layer"))
+            raise ValueError(no_switch(layer, names))
         if regions.switches:
             with precise():
                 yield from _half_spaces(static, arrays, regions, self._x[image], layer)

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from scipy import stats
 
-from jaxcam.attribution.asking import Question, ask, check_images, check_key
+from jaxcam.attribution.asking import Question, ask, check_count, check_images, check_key
 from jaxcam.attribution.targets import Target, score
 from jaxcam.program.exposure import expose
 from jaxcam.program.transform import tap
@@ -229,7 +229,6 @@ def _check_numbers(
     if others < 2 * size:
         raise ValueError(f"{size} pictures of a concept need {2 * size} random ones; got {others}")
     for name, number in {"counterparts": counterparts, "random_concepts": random_concepts}.items():
-        if number < 2:
-            raise ValueError(f"{name} is a whole number from 2 up; got {number}")
+        check_count(number, name, 2)
     if not regularization > 0:
         raise ValueError(f"regularization is above 0; got {regularization}")

@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Int, Shaped
 
 from jaxcam.attribution.asking import check_chunk
-from jaxcam.program.layers import unknown_layer
-from jaxcam.studies.held import at_once, batches, checked, identifiers, precise, states, together, whole
+from jaxcam.studies.answers import batches
+from jaxcam.studies.held import at_once, checked, identifiers, no_switch, precise, states, together, whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Polytopes:
             ValueError: no such layer has switches.
         """
         if layer is not None and layer not in self.layers:
-            raise ValueError(unknown_layer(layer, list(self.layers)).replace("no layer", "no switch in layer"))
+            raise ValueError(no_switch(layer, list(self.layers)))
         names = self.whole if layer is None else (self.above if above else self.layers)[layer]
         _, first, number = np.unique(names, return_index=True, return_inverse=True)
         return np.argsort(np.argsort(first))[number]

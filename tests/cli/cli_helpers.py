@@ -1,8 +1,10 @@
 """How the tests of the command line run a command and read what it said."""
 
+import csv
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
 from click.testing import CliRunner
 
 from jaxcam.cli.main import cli
@@ -64,6 +66,22 @@ def run_here(*words):
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return Said(result.exit_code, result.stdout, result.stderr)
+
+
+def successful(place, *words):
+    """What a command said that ran in a directory and succeeded."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        patch.setenv("JAXCAM_CACHE", "")
+        said = run_here(*words)
+    assert said.code == 0, said
+    return said
+
+
+def table(path):
+    """The rows of a table that a command wrote."""
+    with path.open() as file:
+        return list(csv.DictReader(file))
 
 
 def refused(said, code=1):

@@ -1,12 +1,11 @@
 """`jaxcam compare`: its figures are the library's, its summary is their mean, a control stands beside the methods."""
 
-import csv
 import json
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cli_helpers import refused, run_here
+from cli_helpers import refused, successful, table
 
 import jaxcam as jc
 from jaxcam.cli.figures_of_quality import cells, control, markdown, summary
@@ -20,20 +19,12 @@ FIGURES = ("--figure", "deletion", "--figure", "average_drop")
 def compared(workplace, photos, tmp_path_factory):
     """One run on a folder of five pictures, two to a batch."""
     place = tmp_path_factory.mktemp("compared")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(workplace)
-        patch.setenv("JAXCAM_CACHE", "")
-        said = run_here(
-            *("compare", photos / "dog", *MODEL, "--method", "saliency", "--method", "occlusion", *FIGURES),
-            *("--option", "window=4", "--option", "stride=2", "--steps", 4, "--batch", 2, "--out", place / "run"),
-        )
-    assert said.code == 0, said
+    said = successful(
+        workplace,
+        *("compare", photos / "dog", *MODEL, "--method", "saliency", "--method", "occlusion", *FIGURES),
+        *("--option", "window=4", "--option", "stride=2", "--steps", 4, "--batch", 2, "--out", place / "run"),
+    )
     return said, place / "run"
-
-
-def table(path):
-    with path.open() as file:
-        return list(csv.DictReader(file))
 
 
 def test_a_run_holds_its_files_and_no_others(compared):

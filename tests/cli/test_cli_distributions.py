@@ -1,6 +1,5 @@
 """`jaxcam distributions`: its numbers are the library's, corrected together; what is wrong is said in one line."""
 
-import csv
 import json
 
 import jax
@@ -8,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import PIL.Image
 import pytest
-from cli_helpers import refused, run_here
+from cli_helpers import refused, successful, table
 
 import jaxcam as jc
 from jaxcam.cli import laws
@@ -23,20 +22,12 @@ LAYERS = ("--layer", "conv0", "--layer", "conv1")
 def tested(workplace, photos, tmp_path_factory):
     """One run on five pictures, two to a batch."""
     place = tmp_path_factory.mktemp("tested")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(workplace)
-        patch.setenv("JAXCAM_CACHE", "")
-        said = run_here(
-            *("distributions", photos / "dog", *MODEL, *LAYERS, "--draws", 49, "--correction", "holm"),
-            *("--seed", 3, "--batch", 2, "--out", place / "run"),
-        )
-    assert said.code == 0, said
+    said = successful(
+        workplace,
+        *("distributions", photos / "dog", *MODEL, *LAYERS, "--draws", 49, "--correction", "holm"),
+        *("--seed", 3, "--batch", 2, "--out", place / "run"),
+    )
     return said, place / "run"
-
-
-def table(path):
-    with path.open() as file:
-        return list(csv.DictReader(file))
 
 
 def test_a_run_holds_its_files_and_no_others(tested):

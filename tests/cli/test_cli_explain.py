@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import PIL.Image
 import pytest
-from cli_helpers import refused, run_here
+from cli_helpers import refused, successful
 
 import jaxcam as jc
 from jaxcam.cli.networks import open_network
@@ -22,14 +22,11 @@ MODEL = ("--model", "tinynet:make", "--image-size", 8)
 def explained(workplace, photos, tmp_path_factory):
     """One run on three pictures, two to a batch, and what was in its folder before."""
     place = tmp_path_factory.mktemp("explained")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(workplace)
-        patch.setenv("JAXCAM_CACHE", "")
-        said = run_here(
-            *("explain", photos / "cat/1.png", photos / "cat/2.png", photos / "dog/1.png", *MODEL, *METHODS),
-            *("--option", "samples=3", "--seed", 5, "--batch", 2, "--out", place / "run"),
-        )
-    assert said.code == 0, said
+    said = successful(
+        workplace,
+        *("explain", photos / "cat/1.png", photos / "cat/2.png", photos / "dog/1.png", *MODEL, *METHODS),
+        *("--option", "samples=3", "--seed", 5, "--batch", 2, "--out", place / "run"),
+    )
     return said, place / "run"
 
 

@@ -1,13 +1,12 @@
 """`jaxcam linear-piece`: what it writes is the library's; what is wrong is said in one line."""
 
-import csv
 import json
 
 import jax.numpy as jnp
 import numpy as np
 import PIL.Image
 import pytest
-from cli_helpers import refused, run_here
+from cli_helpers import refused, successful, table
 
 import jaxcam as jc
 from jaxcam.cli.networks import open_network
@@ -19,14 +18,11 @@ MODEL = ("--model", "tinynet:make", "--image-size", 8)
 def pieces(workplace, photos, tmp_path_factory):
     """One run on two pictures."""
     place = tmp_path_factory.mktemp("pieces")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(workplace)
-        patch.setenv("JAXCAM_CACHE", "")
-        said = run_here(
-            *("linear-piece", photos / "cat/1.png", photos / "dog/3.png", *MODEL, "--target", 2),
-            *("--directions", 2, "--out", place / "run"),
-        )
-    assert said.code == 0, said
+    said = successful(
+        workplace,
+        *("linear-piece", photos / "cat/1.png", photos / "dog/3.png", *MODEL, "--target", 2),
+        *("--directions", 2, "--out", place / "run"),
+    )
     return said, place / "run"
 
 
@@ -41,11 +37,11 @@ def test_a_run_holds_weights_that_are_the_network(pieces, workplace, photos, mon
         np.testing.assert_allclose(values, model(jnp.asarray(found["images"]))[:, 2], atol=1e-5)
         x, polytope = found["images"], found["polytope"]
     np.testing.assert_array_equal(polytope, jc.studies.polytopes(model, x).whole)
-    rows = list(csv.DictReader((run / "images.csv").open()))
+    rows = table(run / "images.csv")
     assert [row["image"] for row in rows] == ["1", "3"]
     assert all(float(row["error"]) < 1e-5 and float(row["facet"]) >= 0 for row in rows)
     assert [row["polytope"] for row in rows] == polytope.tolist()
-    layers = [row["layer"] for row in csv.DictReader((run / "sharing.csv").open())]
+    layers = [row["layer"] for row in table(run / "sharing.csv")]
     assert layers == ["(whole)", "conv0", "conv1"]
     manifest = json.loads((run / "manifest.json").read_text())
     assert manifest["command"] == "linear-piece"

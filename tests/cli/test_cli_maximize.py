@@ -1,12 +1,11 @@
 """`jaxcam maximize` and `jaxcam landscape`: what they write is what the library finds; errors are one line."""
 
-import csv
 import json
 
 import jax
 import numpy as np
 import pytest
-from cli_helpers import TRAIN, refused, run_here
+from cli_helpers import TRAIN, refused, successful, table
 
 import jaxcam as jc
 from jaxcam.cli.networks import open_network
@@ -36,15 +35,6 @@ def learned(workplace, tmp_path_factory):
     return run
 
 
-def successful(workplace, *words):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(workplace)
-        patch.setenv("JAXCAM_CACHE", "")
-        said = run_here(*words)
-    assert said.code == 0, said
-    return said
-
-
 def test_pictures_are_those_of_the_library_beside_the_most_exciting_real_ones(units, workplace, photos, monkeypatch):
     run, said = units
     monkeypatch.chdir(workplace)
@@ -59,8 +49,7 @@ def test_pictures_are_those_of_the_library_beside_the_most_exciting_real_ones(un
         np.testing.assert_allclose(found["images"], expected.images, atol=1e-4)
         np.testing.assert_array_equal(found["real_indices"], real.indices[[3, 5]])
         assert found["real"].shape == (2, 9, 8, 8, 1)
-    with (run / "units.csv").open() as file:
-        assert [row["name"] for row in csv.DictReader(file)] == ["unit 3", "unit 5"]
+    assert [row["name"] for row in table(run / "units.csv")] == ["unit 3", "unit 5"]
     assert said.out.splitlines()[0].split() == ["unit", "score"]
 
 

@@ -1,6 +1,5 @@
 """`jaxcam redundancy`: what it writes is what the library finds in the maps; what is wrong is said in one line."""
 
-import csv
 import json
 
 import jax
@@ -8,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import PIL.Image
 import pytest
-from cli_helpers import refused, run_here
+from cli_helpers import refused, successful, table
 
 import jaxcam as jc
 from jaxcam.cli.networks import open_network
@@ -20,14 +19,11 @@ MODEL = ("--model", "tinynet:make", "--image-size", 8)
 def analyzed(workplace, photos, tmp_path_factory):
     """One run on ten pictures, four to a batch."""
     place = tmp_path_factory.mktemp("analyzed")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(workplace)
-        patch.setenv("JAXCAM_CACHE", "")
-        said = run_here(
-            *("redundancy", photos / "cat", *MODEL, "--components", 3, "--permutations", 19, "--target", 2),
-            *("--seed", 5, "--batch", 4, "--out", place / "run"),
-        )
-    assert said.code == 0, said
+    said = successful(
+        workplace,
+        *("redundancy", photos / "cat", *MODEL, "--components", 3, "--permutations", 19, "--target", 2),
+        *("--seed", 5, "--batch", 4, "--out", place / "run"),
+    )
     return said, place / "run"
 
 
@@ -52,8 +48,7 @@ def test_its_components_are_those_of_the_library(analyzed, workplace, photos, mo
         np.testing.assert_allclose(found["maps"], expected.maps, rtol=1e-4, atol=1e-6)
         np.testing.assert_allclose(found["reconstruction"], expected.reconstruction, rtol=1e-3, atol=1e-5)
         assert found["scores"].shape == (10, 3)
-    with (run / "components.csv").open() as file:
-        rows = list(csv.DictReader(file))
+    rows = table(run / "components.csv")
     np.testing.assert_allclose([float(row["ratio"]) for row in rows], expected.ratios, atol=1e-5)
     np.testing.assert_allclose([float(row["p"]) for row in rows][:3], expected.pvalues[:3], atol=0.051)
 

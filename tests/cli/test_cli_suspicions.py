@@ -1,6 +1,5 @@
 """`jaxcam leak-check`, `clusters` and `concepts`: their files hold what the library finds; errors are one line."""
 
-import csv
 import json
 import shutil
 
@@ -8,7 +7,7 @@ import jax
 import numpy as np
 import PIL.Image
 import pytest
-from cli_helpers import TINY, refused, run_here
+from cli_helpers import TINY, refused, successful, table
 
 import jaxcam as jc
 from jaxcam.cli.examples import pictures
@@ -29,37 +28,23 @@ def place(workplace):
 def planted(place, tmp_path_factory):
     """A run that trains twice."""
     out = tmp_path_factory.mktemp("planted") / "leak"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(place)
-        patch.setenv("JAXCAM_CACHE", "")
-        words = ("--data", "digits", "--image-size", 8, "--limit", 60, "--epochs", 1, "--rectangle", "0,0,2,2", *SMALL)
-        said = run_here("leak-check", "--model", "colornet:make", *words, "--out", out)
-    assert said.code == 0, said
-    return said, out
+    words = ("--data", "digits", "--image-size", 8, "--limit", 60, "--epochs", 1, "--rectangle", "0,0,2,2", *SMALL)
+    return successful(place, "leak-check", "--model", "colornet:make", *words, "--out", out), out
 
 
 @pytest.fixture(scope="module")
 def done(place, tmp_path_factory):
     """One run of each command."""
     out = tmp_path_factory.mktemp("suspicions")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(place)
-        patch.setenv("JAXCAM_CACHE", "")
-        said = {
-            "clusters": run_here("clusters", *MODEL, "--target", 3, "--seed", 1, "--out", out / "clusters"),
-            "concepts": run_here(
-                *("concepts", *MODEL, "--target", 3, "--concept", "stripes", "--layer", "conv0"),
-                *("--random-concepts", 19, "--images", 8, "--out", out / "concepts"),
-            ),
-        }
-    for name, result in said.items():
-        assert result.code == 0, (name, result)
+    said = {
+        "clusters": successful(place, *("clusters", *MODEL, "--target", 3, "--seed", 1, "--out", out / "clusters")),
+        "concepts": successful(
+            place,
+            *("concepts", *MODEL, "--target", 3, "--concept", "stripes", "--layer", "conv0"),
+            *("--random-concepts", 19, "--images", 8, "--out", out / "concepts"),
+        ),
+    }
     return said, out
-
-
-def table(path):
-    with path.open() as file:
-        return list(csv.DictReader(file))
 
 
 def test_each_run_holds_its_files_and_no_others(done):

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from jaxcam.attribution.asking import check_count
 from jaxcam.studies import Redundancy
 from jaxcam.viewing.colors import DIVERGING, limit
 from jaxcam.viewing.figures.style import LEAST, MOST, MUTED, RANDOM, styled
@@ -36,8 +37,7 @@ def redundancy(found: Redundancy, *, columns: int = SHOWN) -> Figure:
         >>> redundancy(studies.redundancy(maps, components=2)).get_axes()[0].get_title(loc="left")
         'Variance that each component explains'
     """
-    if columns < 1:
-        raise ValueError(f"columns is a whole number from 1 up; got {columns!r}")
+    check_count(columns, "columns")
     shown = min(columns, len(found.maps))
     figure = Figure(figsize=(max(7.2, 0.95 * shown + 1.2), 6.4), layout="constrained")
     halves: Any = figure.subfigures(2, 1, height_ratios=[3.0, 3.4])

@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from jaxcam.attribution.asking import check_count
 from jaxcam.studies import Polytopes
 from jaxcam.viewing.blending import flat
 from jaxcam.viewing.colors import DIVERGING, check_channels, finite, limit
@@ -51,8 +52,7 @@ def linear_pieces(
         '2 images in 1 polytope'
     """
     pictures, W = check_channels(finite(images, "the images")), finite(weights, "the weights")
-    if columns < 1:
-        raise ValueError(f"columns is a whole number from 1 up; got {columns!r}")
+    check_count(columns, "columns")
     if W.shape != pictures.shape:
         raise ValueError(f"weights are like the images {pictures.shape}; got shape {W.shape}")
     if titles is not None and len(titles) != len(pictures):
