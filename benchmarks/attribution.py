@@ -66,7 +66,7 @@ def pairs(
     score = ScoreCAM(network, [network.layer2])
     score.batch_size = 32
 
-    def sides_of(ours: Callable[[], Any], theirs: Callable[[], Any]) -> Sides:
+    def both(ours: Callable[[], Any], theirs: Callable[[], Any]) -> tuple[Callable[[], Any], Callable[[], Any]]:
         return (lambda: np.asarray(jax.block_until_ready(ours()))), theirs
 
     def score_cam() -> Any:
@@ -77,21 +77,21 @@ def pairs(
         score.compute_cam_per_layer(part, targets, False)
 
     return {
-        "saliency": sides_of(
+        "saliency": both(
             lambda: jc.saliency(model, x, target),
             lambda: last(saliency.attribute(images.clone().requires_grad_(), target=target, abs=False)),
         ),
-        "Grad-CAM": sides_of(
+        "Grad-CAM": both(
             lambda: jc.grad_cam(model, x, target, layer=ends["layer4"]),
             lambda: grad_cam.attribute(images.clone(), target=target, relu_attributions=True).detach().numpy()[:, 0],
         ),
-        f"integrated gradients ({steps} steps)": sides_of(
+        f"integrated gradients ({steps} steps)": both(
             lambda: jc.integrated_gradients(model, x, target, steps=steps),
             lambda: last(
                 integrated.attribute(images.clone(), target=target, n_steps=steps, internal_batch_size=len(x)).float()
             ),
         ),
-        f"SmoothGrad ({steps} samples)": sides_of(
+        f"SmoothGrad ({steps} samples)": both(
             lambda: jc.smooth_grad(model, x, target, key=jax.random.key(0), samples=steps),
             lambda: last(
                 noise.attribute(
@@ -105,7 +105,7 @@ def pairs(
                 )
             ),
         ),
-        f"Score-CAM (512 channels, {few} image{'s' * (few > 1)})": sides_of(
+        f"Score-CAM (512 channels, {few} image{'s' * (few > 1)})": both(
             lambda: jc.score_cam(model, x[:few], target, layer=ends[STAGE]), score_cam
         ),
     }
@@ -129,9 +129,12 @@ def run(only: list[str] | None, batch: int, few: int, steps: int, repeats: int, 
     x = np.random.default_rng(seed).random((batch, 224, 224, 3), np.float32)
     network = twin(model)
     rows = []
-    for name, (ours, theirs) in pairs(model, network, x, few, steps).items():
-        if only and not any(word.lower() in name.lower() for word in only):
-            continue
+    sides_of = pairs(model, network, x, few, steps)
+    chosen = [name for name in sides_of if not only or any(word.lower() in name.lower() for word in only)]
+    if not chosen:
+        raise SystemExit(f"no method's name contains {' or '.join(only or [])}; there are {', '.join(sides_of)}")
+    for name in chosen:
+        ours, theirs = sides_of[name]
         found: dict[str, Any] = {}
         cold = seconds(ours)
         if repeats > 1:  # PyTorch's first call is slower as well

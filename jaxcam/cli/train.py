@@ -101,7 +101,5 @@ def train(ctx: click.Context, out: Path, overwrite: bool, quiet: bool, **given: 
             },
         }
         run.finish(model=network.describe(), data=train.describe(), seed=given["seed"], results=results)
-    click.echo(
-        f"{tested.accuracy:.1%} of {test.count} test images right after {history[-1].epoch} epochs: {out}"
-    )
+    click.echo(f"{tested.accuracy:.1%} of {test.count} test images right after {history[-1].epoch} epochs: {out}")
     return results

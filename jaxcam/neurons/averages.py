@@ -49,7 +49,7 @@ def class_averages(
     model: Any = None,
     *,
     k: int = 50,
-    ranking: Float[np.ndarray, "n"] | None = None,
+    ranking: Float[np.ndarray, " n"] | None = None,
     classes: Sequence[int] | None = None,
     names: Sequence[str] | None = None,
     batch: int = 256,
@@ -162,7 +162,7 @@ def confidences(model: Any, averages: Images, *, batch: int = 256) -> Float[Arra
 
 def log_odds(
     model: Any, images: Images, labels: Labels, *, batch: int = 256, progress: bool = True
-) -> Float[np.ndarray, "n"]:
+) -> Float[np.ndarray, " n"]:
     """Says how sure the model is of each image's own class, on a scale without end: log p/(1−p).
 
     Computed as z_own − log Σ_others exp z from the logits z: it tells apart confidences that are all 1 in float32.

@@ -25,7 +25,7 @@ from jaxtyping import Array
 
 from jaxcam.program.layers import MODEL_FIELD, Anatomy, Place, study
 from jaxcam.program.recognize import is_piecewise_linear
-from jaxcam.program.trace import Replacements, replay
+from jaxcam.program.trace import Replacements, Value, replay
 
 
 def canonical(value: Array, place: Place) -> Array:
