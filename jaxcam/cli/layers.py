@@ -26,7 +26,7 @@ NETWORKS = (
     "  jaxcam layers vgg11 --image-size 32 --classes 10\n"
     "  jaxcam layers resnet50 --rules epsilon_plus\n"
     "  jaxcam layers squeezenet1_1 --graph squeezenet.svg\n"
-    "  jaxcam layers runs/train\n"
+    "  jaxcam layers runs/train --weights weights.png\n"
     "  jaxcam layers mynetworks:make --image-size 64 --channels 1",
 )
 @click.argument("model", required=False)
@@ -41,7 +41,13 @@ NETWORKS = (
     type=click.Path(path_type=Path),
     help="Also draw which layer reads which, as .svg, .pdf or .png.",
 )
-def layers(model: str | None, rules: str | None, graph: Path | None, **given: Any) -> None:
+@click.option(
+    "--weights",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Also draw the filters of the first convolution and the spread of every layer's weights.",
+)
+def layers(model: str | None, rules: str | None, graph: Path | None, weights: Path | None, **given: Any) -> None:
     """List the layers of MODEL; without MODEL, the networks there are.
 
     MODEL is a name, the directory of a training run, a checkpoint, or package.module:factory. Parameters are those
@@ -82,6 +88,12 @@ def layers(model: str | None, rules: str | None, graph: Path | None, **given: An
 
         read = edges(network, jax.ShapeDtypeStruct(shape, jnp.float32))
         figures.save(figures.network_graph(found, read, title=model), graph)
+    if weights is not None:
+        from jaxcam.program.kernels import kernels
+        from jaxcam.viewing import figures
+
+        found_weights = kernels(network, jax.ShapeDtypeStruct(shape, jnp.float32))
+        figures.save(figures.weights(found_weights, title=model), weights)
     counts = of_layers(network, [layer.name for layer in found])
     rows = [
         (

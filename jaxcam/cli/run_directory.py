@@ -26,7 +26,7 @@ from jaxcam.cli.manifest import OUTSIDE, differences, plain, versions, write_jso
 RUN, MANIFEST = "run.json", "manifest.json"
 
 RESULTS: dict[str, tuple[str, ...]] = {
-    "train": ("model.safetensors", "history.csv", "history.png", "epochs"),
+    "train": ("model.safetensors", "history.csv", "history.png", "epochs", "tensorboard"),
     "averages": ("averages.npz", "confidence.npz", "averages.png", "confidence.png"),
     "neurons": ("sweep.zarr", "similarity.csv", "similarity.png", "dead_units.png", "extremes"),
     "prune": ("pruning.csv", "pruning.png"),

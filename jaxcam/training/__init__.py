@@ -4,7 +4,8 @@
     loss, accuracy, per_class = evaluate(model, data.load("digits", "test"))
 
 The files: `loop` runs the epochs; `step` is one step as a pure function; `arrays` takes a module apart for it;
-`checkpoint` writes and reads what an interrupted training goes on from; `history` and `evaluation` are what comes out.
+`checkpoint` writes and reads what an interrupted training goes on from; `history` and `evaluation` are what comes out,
+`curves` the history for TensorBoard.
 """
 
 from jaxcam.training.evaluation import Evaluation, evaluate

@@ -19,11 +19,13 @@ from jaxcam.models import save
 from jaxcam.training.arrays import Form, put_back, take_apart
 from jaxcam.training.bar import Bar
 from jaxcam.training.checkpoint import State, describe_model, read_state, write_state
+from jaxcam.training.curves import Curves
 from jaxcam.training.evaluation import check_labels, count_outputs, tally
 from jaxcam.training.history import Epoch, History
 from jaxcam.training.step import Options, adam, score_step, train_step
 
-MODEL, HISTORY, STATE, EPOCHS = "model.safetensors", "history.csv", "state.safetensors", "epochs"
+MODEL, HISTORY, STATE = "model.safetensors", "history.csv", "state.safetensors"
+EPOCHS, CURVES = "epochs", "tensorboard"
 REMEDY = "try a smaller learning_rate; the last complete epoch is kept"
 
 
@@ -53,6 +55,7 @@ def train(
     - `state.safetensors`: what is needed to go on. Killed at any moment and called again, training ends with bitwise
       the same weights as without the interruption, on the same machine and versions (a GPU adds up in the same order
       each time only under `XLA_FLAGS=--xla_gpu_deterministic_ops=true`);
+    - `tensorboard/`, where TensorBoard is installed: the history as curves;
     - `epochs/epoch_003.safetensors`, on request: the network as it was then; `epoch_000` is the untrained one.
 
     Args:
@@ -128,7 +131,8 @@ def train(
     try:
         if keep_every and state.epoch == 0:
             keep(state, _epoch_file(place, 0))
-        with Bar(epochs, math.ceil(train.count / batch), state, progress) as bar:
+        steps = math.ceil(train.count / batch)
+        with Bar(epochs, steps, state, progress) as bar, Curves(place / CURVES, state.history) as curves:
             while state.epoch < epochs:
                 following = _run_epoch(form, state, train, test, batch, options, bar)
                 keep(following, place / MODEL)
@@ -138,6 +142,7 @@ def train(
                 # Last, so that all that belongs to a state is there when the state is.
                 write_state(place / STATE, following, settings)
                 state = following
+                curves.add(state.history[-1])
     except KeyboardInterrupt:
         kept = f"{state.epoch} of {epochs} epochs are kept in {place}, the same call goes on from there"
         raise KeyboardInterrupt(f"training stopped; {kept if state.epoch else 'no epoch was complete'}") from None

@@ -29,6 +29,7 @@ from jaxcam.viewing.figures import (
     save_page,
     similarity_curves,
     turning_landscape,
+    weights,
 )
 from jaxcam.viewing.report import report
 
@@ -58,4 +59,5 @@ __all__ = [
     "save_page",
     "similarity_curves",
     "turning_landscape",
+    "weights",
 ]

@@ -15,16 +15,17 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from jaxcam.files import write_atomically
-from jaxcam.viewing import atlas, sections
-from jaxcam.viewing.runs import KNOWN, find
+from jaxcam.viewing import atlas, sections, studied
+from jaxcam.viewing.runs import KNOWN, WHOLE, find
+from jaxcam.viewing.studied import STUDIES
 
 
 def report(run_dir: str | os.PathLike[str], out: str | os.PathLike[str] | None = None) -> Path:
     """Writes one self-contained page, report.html, about a run and the runs inside its directory.
 
     Args:
-        run_dir: what `jaxcam demo`, `train`, `averages`, `neurons` or `prune` left under `--out`. Sections appear
-            for those commands whose finished runs are found, at most two levels deep.
+        run_dir: what `jaxcam demo`, `train`, `averages`, `neurons`, `prune` or a study left under `--out`. Sections
+            appear for those commands whose finished runs are found, at most two levels deep.
         out: the file to write; by default report.html in `run_dir`.
 
     Returns:
@@ -47,8 +48,12 @@ def report(run_dir: str | os.PathLike[str], out: str | os.PathLike[str] | None =
 def _page(run_dir: str | os.PathLike[str]) -> dict[str, Any]:
     """Everything the template shows."""
     runs = find(run_dir)
-    by = {command: [run for run in runs if run.command == command] for command in KNOWN}
-    first = next(run for command in KNOWN for run in by[command])
+    by = {command: [run for run in runs if run.command == command] for command in (*KNOWN, *STUDIES)}
+    unknown = sorted({run.command for run in runs} - {*by, WHOLE})
+    if unknown:
+        raise ValueError(f"{run_dir} holds a run of jaxcam {unknown[0]}, which this jaxcam cannot report")
+    first = next(run for own in by.values() for run in own)
+    asked = [run for command in STUDIES for run in by[command]]
     model, data = first.part("model"), first.part("data")
     page: dict[str, Any] = {
         "model": str(model.get("name", "a network")),
@@ -57,6 +62,7 @@ def _page(run_dir: str | os.PathLike[str]) -> dict[str, Any]:
         "averages": [sections.averages(run) for run in by["averages"]],
         "sweeps": [sections.neurons(run, index) for index, run in enumerate(by["neurons"])],
         "prunings": [block for run in by["prune"] for block in sections.pruning(run)],
+        "studies": [studied.section(run, index) for index, run in enumerate(asked)],
         "runs": [sections.reproduce(run) for run in sorted(runs, key=lambda run: _order(run.command))],
         "ramps": atlas.ramps(),
         "details": [("Network", _described(model)), ("Data", _described(data))],
@@ -67,7 +73,8 @@ def _page(run_dir: str | os.PathLike[str]) -> dict[str, Any]:
 
 def _order(command: str) -> int:
     """The order in which commands build on each other; the demo runs them all."""
-    return KNOWN.index(command) if command in KNOWN else -1
+    order = (*KNOWN, *STUDIES)
+    return order.index(command) if command in order else -1
 
 
 def _facts(model: Mapping[str, Any], page: Mapping[str, Any]) -> list[tuple[str, str]]:

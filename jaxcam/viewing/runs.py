@@ -17,7 +17,7 @@ import zarr
 from jaxcam.neurons import Sweep, open_sweep
 
 MANIFEST = "manifest.json"
-KNOWN = ("train", "averages", "neurons", "prune")
+KNOWN, WHOLE = ("train", "averages", "neurons", "prune"), "demo"
 # What a command has certainly written by the time it is stopped halfway.
 TRACES = {
     "history.csv": "train",
@@ -80,9 +80,14 @@ def find(run_dir: str | os.PathLike[str]) -> list[Run]:
     if not root.is_dir():
         raise ValueError(f"there is no run directory {root}; jaxcam demo --out {root} makes one")
     runs = []
+    closed: set[Path] = set()  # runs of studies, whose directories are their own
     for path in [root, *sorted(p for p in [*root.glob("*/"), *root.glob("*/*/")] if p.suffix != ".zarr")]:
+        if closed & {path.parent, path.parent.parent}:
+            continue
         if (path / MANIFEST).is_file():
             runs.append(Run(path, _manifest(path / MANIFEST)))
+            if runs[-1].command not in (*KNOWN, WHOLE):
+                closed.add(path)
             continue
         for trace, command in TRACES.items():
             if (path / trace).exists():
@@ -90,17 +95,17 @@ def find(run_dir: str | os.PathLike[str]) -> list[Run]:
                     f"{path} holds {trace} but no {MANIFEST}: the run was not finished; "
                     f"run jaxcam {command} --out {path} again"
                 )
-    if not any(run.command in KNOWN for run in runs):
-        made = f"only a run of jaxcam {runs[0].command}" if runs else f"no {MANIFEST}"
+    if not any(run.command != WHOLE for run in runs):
+        made = f"only a run of jaxcam {WHOLE}" if runs else f"no {MANIFEST}"
         raise ValueError(f"{root} holds {made}, nothing to report; jaxcam demo --out {root} makes a whole run")
     _check_one_network(root, runs)
     return runs
 
 
 def _check_one_network(root: Path, runs: list[Run]) -> None:
-    """A page about several networks at once would compare what cannot be compared."""
-    for part in ("model", "data"):
-        names = sorted({str(run.part(part)["name"]) for run in runs if "name" in run.part(part)})
+    """A page about several networks at once would compare what cannot be compared; a study may bring its own images."""
+    for part, own in (("model", runs), ("data", [run for run in runs if run.command in (*KNOWN, WHOLE)])):
+        names = sorted({str(run.part(part)["name"]) for run in own if "name" in run.part(part)})
         if len(names) > 1:
             what = "networks" if part == "model" else "data sets"
             raise ValueError(

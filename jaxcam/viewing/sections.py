@@ -14,7 +14,7 @@ from jaxcam.neurons import MEASURES
 from jaxcam.viewing import atlas, interactive, reading
 from jaxcam.viewing.figures.pictures import KINDS
 from jaxcam.viewing.figures.style import check_classes, short_names
-from jaxcam.viewing.runs import KNOWN, Run, layer_shapes, read_csv, read_npz, read_sweep
+from jaxcam.viewing.runs import WHOLE, Run, layer_shapes, read_csv, read_npz, read_sweep
 from jaxcam.viewing.tables import curve_table, dead_table, history_table, pruning_table
 
 RULES = {
@@ -236,7 +236,7 @@ def pruning(run: Run) -> list[dict[str, Any]]:
 def reproduce(run: Run) -> dict[str, Any]:
     """The command line of a run, its seed and its versions."""
     return {
-        "whole": run.command not in KNOWN,
+        "whole": run.command == WHOLE,
         "command": command_line(run.command, run.manifest.get("arguments")),
         "seed": run.manifest.get("seed"),
         "versions": run.part("versions"),

@@ -1,6 +1,8 @@
 """How the tests of the command line run a command and read what it said."""
 
 import csv
+import html
+import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from jaxcam.cli.main import cli
+from jaxcam.viewing.studied import STUDIES
 
 ROOT = Path(__file__).parents[2]
 
@@ -82,6 +85,21 @@ def table(path):
     """The rows of a table that a command wrote."""
     with path.open() as file:
         return list(csv.DictReader(file))
+
+
+def reported(run, page):
+    """The page that `jaxcam report` writes about a run, with the study's question, its findings and its picture."""
+    said = run_here("report", run, "--out", page)
+    assert said.code == 0, said
+    text = html.unescape(page.read_text())
+    manifest = json.loads((run / "manifest.json").read_text())
+    study = STUDIES[manifest["command"]]
+    assert study.title in text
+    findings = study.reading(manifest["results"])
+    assert findings
+    assert all(finding in text for finding in findings)
+    assert text.count("data:image/webp") == 1
+    return findings
 
 
 def refused(said, code=1):

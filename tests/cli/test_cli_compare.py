@@ -5,7 +5,7 @@ import json
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cli_helpers import refused, successful, table
+from cli_helpers import refused, reported, successful, table
 
 import jaxcam as jc
 from jaxcam.cli.figures_of_quality import cells, control, markdown, summary
@@ -118,3 +118,8 @@ def test_a_limit_takes_pictures_evenly(jaxcam, photos, tmp_path):
     assert said.code == 0, said
     rows = json.loads((tmp_path / "run/manifest.json").read_text())["results"]["images"]
     assert [row["file"].removeprefix(f"{photos}/") for row in rows] == ["cat/0.png", "cat/5.png", "dog/0.png"]
+
+
+def test_its_report_says_what_was_found(compared, tmp_path):
+    _, run = compared
+    assert reported(run, tmp_path / "page.html")[0].startswith("By deletion, best is ")

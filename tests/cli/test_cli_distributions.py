@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import PIL.Image
 import pytest
-from cli_helpers import refused, successful, table
+from cli_helpers import refused, reported, successful, table
 
 import jaxcam as jc
 from jaxcam.cli import laws
@@ -96,3 +96,8 @@ def test_what_is_wrong_is_said_in_one_line_and_nothing_is_left(jaxcam, photos, t
     said = refused(jaxcam(*words), 2 if "Invalid" in line else 1)
     assert said.startswith(line)
     assert not (tmp_path / "run").exists()
+
+
+def test_its_report_says_what_was_found(tested, tmp_path):
+    _, run = tested
+    assert reported(run, tmp_path / "page.html")[0].startswith("conv0: of 5 images, not rejected at 5 %: norm on ")

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import PIL.Image
 import pytest
-from cli_helpers import refused, successful
+from cli_helpers import refused, reported, successful
 
 import jaxcam as jc
 from jaxcam.cli.networks import open_network
@@ -261,3 +261,8 @@ def test_a_report_is_no_place_for_explanations_but_does_not_stumble_over_them(ru
     shutil.copytree(explained[1], place / "explain")
     said = jaxcam("report", place)
     assert said.code == 0, said
+
+
+def test_its_report_says_what_was_found(explained, tmp_path):
+    _, run = explained
+    assert reported(run, tmp_path / "page.html")[0].startswith("1: seen as")

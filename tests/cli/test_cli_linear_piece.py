@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import PIL.Image
 import pytest
-from cli_helpers import refused, successful, table
+from cli_helpers import refused, reported, successful, table
 
 import jaxcam as jc
 from jaxcam.cli.networks import open_network
@@ -60,3 +60,8 @@ def test_it_says_what_it_found_and_draws_it(pieces):
 def test_what_is_wrong_is_said_in_one_line(jaxcam, photos, tmp_path):
     said = refused(jaxcam("linear-piece", photos / "cat", *MODEL, "--target", 99, "--out", tmp_path / "run"))
     assert "out of range" in said
+
+
+def test_its_report_says_what_was_found(pieces, tmp_path):
+    _, run = pieces
+    assert reported(run, tmp_path / "page.html")[1] == "They lie in 2 polytopes."

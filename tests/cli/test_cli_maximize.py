@@ -5,7 +5,7 @@ import json
 import jax
 import numpy as np
 import pytest
-from cli_helpers import TRAIN, refused, successful, table
+from cli_helpers import TRAIN, refused, reported, successful, table
 
 import jaxcam as jc
 from jaxcam.cli.networks import open_network
@@ -85,6 +85,7 @@ def test_a_landscape_of_a_training_has_its_epochs_in_it(learned, jaxcam, tmp_pat
     results = json.loads((run / "manifest.json").read_text())["results"]
     assert results["points"] == [5, 5]
     assert results["span"] == [[-2, 2], [-2, 2]]
+    assert reported(run, tmp_path / "page.html")[0].startswith("The loss is ")
 
 
 @pytest.mark.slow
@@ -141,3 +142,8 @@ def test_what_is_wrong_with_a_picture_is_said_in_one_line(jaxcam, out, words, li
 def test_what_is_wrong_with_a_landscape_is_said_in_one_line(jaxcam, out, words, line):
     said = refused(jaxcam("landscape", *MODEL, *DIGITS, "--points", 3, *words, "--out", out))
     assert line in said
+
+
+def test_its_report_says_what_was_found(units, tmp_path):
+    run, _ = units
+    assert reported(run, tmp_path / "page.html") == ["2 units, conv1."]

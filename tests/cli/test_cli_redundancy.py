@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import PIL.Image
 import pytest
-from cli_helpers import refused, successful, table
+from cli_helpers import refused, reported, successful, table
 
 import jaxcam as jc
 from jaxcam.cli.networks import open_network
@@ -81,3 +81,8 @@ def test_what_is_wrong_is_said_in_one_line_and_nothing_is_left(jaxcam, photos, t
     said = refused(jaxcam("redundancy", photos / "cat", *MODEL, *words, "--out", tmp_path / "run"))
     assert said.startswith(line)
     assert not (tmp_path / "run").exists()
+
+
+def test_its_report_says_what_was_found(analyzed, tmp_path):
+    _, run = analyzed
+    assert "3 components of the 10 maps of 4×4 (cam) keep" in reported(run, tmp_path / "page.html")[0]

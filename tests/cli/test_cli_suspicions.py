@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import PIL.Image
 import pytest
-from cli_helpers import TINY, refused, successful, table
+from cli_helpers import TINY, refused, reported, successful, table
 
 import jaxcam as jc
 from jaxcam.cli.examples import pictures
@@ -62,7 +62,8 @@ def test_a_planted_leak_says_the_same_of_its_networks_as_its_files(planted):
     said, out = planted
     names = ["clean", "leaking", "leaks.csv", "leaks.png", "manifest.json", "maps.npz", "sheet.png"]
     assert sorted(path.name for path in out.iterdir()) == names
-    assert sorted(path.name for path in (out / "clean").iterdir()) == ["history.csv", "model.safetensors"]
+    kept = {path.name for path in (out / "clean").iterdir()} - {"tensorboard"}
+    assert kept == {"history.csv", "model.safetensors"}
     rows = table(out / "leaks.csv")
     assert [row["network"] for row in rows] == ["leaking", "clean"]
     results = json.loads((out / "manifest.json").read_text())["results"]["checks"]
@@ -160,3 +161,16 @@ def test_data_of_one_class_cannot_leak(place, jaxcam, photos, tmp_path):
     shutil.copytree(photos / "cat", tmp_path / "one" / "cat")
     line = refused(jaxcam("leak-check", "--data", tmp_path / "one", "--image-size", 8, "--out", tmp_path / "run"))
     assert line == "a color can give a class away where there are two or more; got 1"
+
+
+def test_their_reports_say_what_was_found(done, tmp_path):
+    _, out = done
+    assert reported(out / "clusters", tmp_path / "a.html")[0].startswith("The maps of ")
+    assert reported(out / "concepts", tmp_path / "b.html")
+
+
+@pytest.mark.slow
+def test_the_report_of_a_planted_leak_is_about_both_networks(planted, tmp_path):
+    _, out = planted
+    findings = reported(out, tmp_path / "page.html")
+    assert [finding.split(":")[0] for finding in findings] == ["leaking", "clean"]

@@ -216,6 +216,13 @@ def test_runs_of_two_networks_are_not_mixed_on_one_page(make):
         report(maker.made.path)
 
 
+def test_a_run_of_a_command_nobody_knows_is_refused(make):
+    maker = make()
+    maker.manifest(maker.made.path / "a", "foresee")
+    with pytest.raises(ValueError, match="holds a run of jaxcam foresee, which this jaxcam cannot report"):
+        report(maker.made.path)
+
+
 def test_an_unfinished_run_says_what_to_run_again(make):
     made = make().demo()
     (made.path / "neurons" / "manifest.json").unlink()

@@ -10,6 +10,7 @@ from jaxcam.viewing.figures.facets import linear_pieces
 from jaxcam.viewing.figures.groups import heatmap_groups
 from jaxcam.viewing.figures.laws import distributions
 from jaxcam.viewing.figures.leaking import leaks
+from jaxcam.viewing.figures.learned import weights
 from jaxcam.viewing.figures.meanings import concepts
 from jaxcam.viewing.figures.pictures import averages, extreme_units, maps
 from jaxcam.viewing.figures.style import save
@@ -40,4 +41,5 @@ __all__ = [
     "save_page",
     "similarity_curves",
     "turning_landscape",
+    "weights",
 ]
