@@ -179,7 +179,9 @@ def layer_table(sweep: Any) -> str:
     for i, layer in enumerate(sweep.layers):
         cells = (layer, counts.units[i], f"{mean[i]:.3f}", f"{live[i]:.3f}", f"{counts.share[i]:.0%}", counts.always[i])
         rows.append(f"| {' | '.join(map(str, cells))} |")
-    return "\n".join([*rows, "", reading.dead(counts, len(sweep.classes))])
+    peak = jc.neurons.peak_layer(curve_table(similarity).mean)
+    said = f"The curve peaks in {sweep.layers[peak - 1]}: layer pruning would keep {peak} of {len(sweep.layers)}."
+    return "\n".join([*rows, "", f"{reading.dead(counts, len(sweep.classes))} {said}"])
 
 
 def bird_table(sweeps: dict[str, Any], tested: jc.training.Evaluation) -> str:

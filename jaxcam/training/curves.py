@@ -15,6 +15,11 @@ TAGS = {
 }
 
 
+def installed() -> bool:
+    """Whether there is a TensorBoard to write for."""
+    return importlib.util.find_spec("tensorboard") is not None
+
+
 class Curves:
     """An event file that grows by an epoch at a time; nothing at all without TensorBoard.
 
@@ -25,7 +30,7 @@ class Curves:
 
     def __init__(self, folder: Path, history: History) -> None:
         self._writer = None
-        if importlib.util.find_spec("tensorboard") is None:
+        if not installed():
             return
         from tensorboard.summary import Writer
 

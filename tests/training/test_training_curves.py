@@ -6,6 +6,7 @@ import pytest
 from flax import nnx
 
 from jaxcam import data, training
+from jaxcam.training import curves
 from jaxcam.training.curves import TAGS
 
 
@@ -35,5 +36,6 @@ def test_a_training_that_goes_on_has_one_whole_curve(tmp_path):
 def test_without_tensorboard_there_is_no_curve_and_no_complaint(tmp_path, monkeypatch):
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "tensorboard" else found(name))
+    assert not curves.installed()
     fit(tmp_path, 1)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["history.csv", "model.safetensors", "state.safetensors"]
