@@ -55,7 +55,7 @@ TABLE_5_1 = (
 
 KINDS = ("simple", "most", "least", "ascent")
 STUDIED = ("alexnet-mnist", "vgg11-mnist", "alexnet-cifar10", "vgg11-cifar10")
-BIRD = 2
+BIRD, PRUNED = 2, 1000
 
 
 def main() -> None:
@@ -145,10 +145,10 @@ def class_averages(model: Any, train: Dataset, place: Path) -> dict[str, np.ndar
     """The four averages of each class, computed once."""
     path = place / "averages.npz"
     if not path.exists():
-        ranking = jc.neurons.log_odds(model, *train[:2])
+        ranking = jc.neurons.log_odds(model, train.images, train.labels)
         found = {
             kind: jc.neurons.class_averages(
-                *train[:2], kind, model, ranking=ranking if kind in ("most", "least") else None
+                train.images, train.labels, kind, model, ranking=ranking if kind in ("most", "least") else None
             )
             for kind in KINDS
         }
@@ -210,7 +210,8 @@ def pruned_table(name: str, model: Any, test: Dataset, sweep: Any, place: Path) 
     """Table 5-1, with both controls."""
     similarity = {layer: sweep.similarity(layer) for layer in sweep.layers}
     dead = {layer: sweep.dead(layer) for layer in sweep.layers}
-    rows = jc.neurons.pruning_study(model, test.images, test.labels, similarity, dead)
+    images, labels = test.images[:PRUNED], test.labels[:PRUNED]  # MNIST has 10,000
+    rows = jc.neurons.pruning_study(model, images, labels, similarity, dead)
     jc.neurons.write_pruning(place / "pruning.csv", rows)
     entries = pruning_table(rows)
     figures.save(figures.pruning(rows), place / "pruning.png")
