@@ -11,7 +11,7 @@ from typing import Any
 from jaxcam.files import write_atomically
 from jaxcam.version import __version__
 
-OUTSIDE = ("out", "overwrite", "quiet")
+OUTSIDE = ("out", "overwrite", "quiet", "distributed", "coordinator", "processes", "process", "patience")
 """Options that do not change what a run is."""
 
 

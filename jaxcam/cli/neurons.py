@@ -1,5 +1,7 @@
 """`jaxcam neurons`: every unit of every layer, measured on every class."""
 
+import functools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +70,23 @@ from jaxcam.cli.run_directory import RunDirectory
 @click.option(
     "--memory", metavar="MIB", type=options.Whole(1), default=1024, show_default=True, help="Used for chunks of units."
 )
+@click.option(
+    "--distributed",
+    is_flag=True,
+    help="This is one of several processes, on one host or on many, that give the same command and share --out. Slurm, "
+    "Kubernetes and Open MPI say which is which; elsewhere the next three options do.",
+)
+@click.option("--coordinator", metavar="HOST:PORT", help="Where process 0 can be reached; any free port.")
+@click.option("--processes", metavar="N", type=options.Whole(1), help="How many there are.")
+@click.option("--process", metavar="I", type=options.Whole(0), help="Which this one is, from 0.")
+@click.option(
+    "--patience",
+    metavar="SECONDS",
+    type=click.FloatRange(1),
+    default=60,
+    show_default=True,
+    help="Without a sign of life of another process until it is taken for lost.",
+)
 @options.out
 @options.quiet
 @click.pass_context
@@ -75,38 +94,58 @@ def neurons(ctx: click.Context, out: Path, overwrite: bool, quiet: bool, **given
     """Follow every unit back to the image, for every class, and measure how similar its map is to the class average.
 
     Writes sweep.zarr (for xarray), similarity.csv and pictures (of extreme units for the first class only) to --out.
-    Stopped at any moment, even killed, the same command goes on and ends with bitwise the same store.
+    Stopped at any moment, even killed, the same command goes on and ends with bitwise the same store. So do several
+    processes (--distributed), each with its part of the work, when they are started again, in any number.
     """
+    me = meet(given)
     run = RunDirectory("neurons", out, ctx.params, overwrite=overwrite)
     from jaxcam.cli.units import asked, draw, results_of, summary, write_similarity
     from jaxcam.neurons import sweep
 
     network, average, classes, described = asked(given, progress=bars(quiet))
+    measure = functools.partial(
+        sweep,
+        network.model,
+        average,
+        out / "sweep.zarr",
+        classes=classes,
+        layers=list(dict.fromkeys(given["layer"])) or None,
+        rule=given["rule"],
+        against=given["against"],
+        metric=given["metric"],
+        steps=given["steps"],
+        describe={
+            "model": network.describe(),
+            "data": described,
+            "seed": network.trained.get("seed"),
+            "average": given["average"],
+        },
+        memory=given["memory"] << 20,
+        progress=bars(quiet),
+        processes=me,
+    )
+    if me is not None and me.index > 0:  # the first one writes everything but the store
+        measure()
+        return {}
     with run:
         if run.goes_on:
             note(f"going on with the unfinished sweep in {out}", quiet=quiet)
-        found = sweep(
-            network.model,
-            average,
-            out / "sweep.zarr",
-            classes=classes,
-            layers=list(dict.fromkeys(given["layer"])) or None,
-            rule=given["rule"],
-            against=given["against"],
-            metric=given["metric"],
-            steps=given["steps"],
-            describe={
-                "model": network.describe(),
-                "data": described,
-                "seed": network.trained.get("seed"),
-                "average": given["average"],
-            },
-            memory=given["memory"] << 20,
-            progress=bars(quiet),
-        )
+        found = measure()
         write_similarity(out / "similarity.csv", found)
         draw(found, out)
         results = results_of(found)
         run.finish(model=network.describe(), data=described, seed=network.trained.get("seed"), results=results)
     click.echo(f"{summary(results)}\n\n{out}")
     return results
+
+
+def meet(given: Mapping[str, Any]) -> Any:
+    """This process among the others, if there are others."""
+    where = {name: given[name] for name in ("coordinator", "processes", "process")}
+    if not given["distributed"]:
+        if any(value is not None for value in where.values()):
+            raise click.UsageError("--coordinator, --processes and --process go with --distributed")
+        return None
+    from jaxcam.neurons import join
+
+    return join(**where, patience=given["patience"])

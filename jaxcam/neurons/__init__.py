@@ -1,6 +1,7 @@
 """Every unit of every layer: what it saw, how similar that is to a class, and what the network is without it."""
 
 from jaxcam.neurons.averages import class_averages, confidences, log_odds
+from jaxcam.neurons.hosts import Processes, ProcessLost, join
 from jaxcam.neurons.measures import MEASURES, Measure, measure
 from jaxcam.neurons.prune import peak_layer, prune
 from jaxcam.neurons.pruning import pruning_study
@@ -12,11 +13,14 @@ from jaxcam.neurons.sweep import sweep
 __all__ = [
     "MEASURES",
     "Measure",
+    "ProcessLost",
+    "Processes",
     "PruningRow",
     "PruningSummary",
     "Sweep",
     "class_averages",
     "confidences",
+    "join",
     "log_odds",
     "maps",
     "measure",

@@ -59,6 +59,7 @@ class Store:
     def __init__(self, path: Path, group: zarr.Group) -> None:
         self.path, self.group = path, group
         self.layers: list[str] = list(group.attrs["layers"])  # type: ignore[arg-type]
+        self.classes: list[str] = list(group.attrs["classes"])  # type: ignore[arg-type]
         self.units = {name: int(_array(group, f"{name}/similarity").shape[1]) for name in self.layers}
 
     @classmethod
@@ -73,8 +74,11 @@ class Store:
         options: dict[str, Any],
         identity: dict[str, str],
         describe: dict[str, Any],
+        alone: bool = True,
     ) -> Store:
         """Opens the store for writing; makes it if it is not there.
+
+        Not `alone`, it is there already, and others may be writing to it.
 
         Raises:
             ValueError: there is a store already, of something else; or something that is no store.
@@ -91,6 +95,10 @@ class Store:
             "identity": identity,
             **{key: value for key, value in describe.items() if key not in {"layers", "classes", "identity"}},
         }
+        if not alone:
+            group = _open(path)
+            _check_same(path, dict(group.attrs), attributes)
+            return cls(path, group)
         building = path.with_name(f".{path.name}.new")
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(building)
@@ -109,10 +117,10 @@ class Store:
             raise
         return cls(path, _open(path))
 
-    def missing(self, index: int) -> list[str]:
-        """The layers of a class that are not written, or not whole."""
-        done = np.asarray(_array(self.group, "done")[index])
-        return [layer for layer, whole in zip(self.layers, done, strict=True) if not whole]
+    def missing(self) -> list[tuple[int, str]]:
+        """The classes and layers that are not written, or not whole, in order."""
+        done = np.asarray(_array(self.group, "done")[:])
+        return [(int(i), self.layers[j]) for i, j in np.argwhere(done == 0)]
 
     def write(self, index: int, layer: str, **arrays: np.ndarray) -> None:
         """Writes everything of one class and one layer; the mark comes last."""

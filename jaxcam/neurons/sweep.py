@@ -8,8 +8,11 @@ the next one does the latter: the finished store is, byte for byte, that of a sw
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import itertools
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -22,6 +25,7 @@ from skimage.measure import block_reduce
 
 from jaxcam.neurons.averages import Images, confidences
 from jaxcam.neurons.engine import MEMORY, Engine, LayerUnits
+from jaxcam.neurons.hosts import Crew, Item, Processes
 from jaxcam.neurons.measures import Measure, measure
 from jaxcam.neurons.similarity import check_images, layer_similarity, reference
 from jaxcam.neurons.store import EXTREMES, THUMBNAIL, Store, Sweep, open_sweep
@@ -41,6 +45,7 @@ def sweep(
     describe: dict[str, Any] | None = None,
     memory: int = MEMORY,
     progress: bool = True,
+    processes: Processes | None = None,
 ) -> Sweep:
     """Measures every unit of every layer on every class average, into a Zarr store that survives any interruption.
 
@@ -63,6 +68,8 @@ def sweep(
             can say.
         memory: bytes the chunks may take.
         progress: show a bar.
+        processes: this one among several that make the same call, from `jaxcam.neurons.join`: each does its part, and
+            all return when everything is done.
 
     Returns:
         The finished store, open for reading.
@@ -70,7 +77,8 @@ def sweep(
     Raises:
         ValueError: the store at `out` is of another model, data or options; averages that are constant or have NaN;
             no such layer, rule or measure.
-        OSError: the disk is full; what was measured so far is kept, and the same call goes on from there.
+        OSError: the disk is full, or another process is lost; what was measured so far is kept, and the same call goes
+            on from there.
 
     Example:
         >>> import tempfile, jax.numpy as jnp
@@ -90,7 +98,8 @@ def sweep(
     references = np.asarray(reference(model, jnp.asarray(averages), against, rule, list(range(len(averages))), steps))
     confidence = np.asarray(confidences(model, averages))  # what fails, fails before there is a store
     options = {"rule": rule, "against": against, "metric": metric, **({"steps": steps} if rule == "integrated" else {})}
-    store = Store.create_or_continue(
+    make = functools.partial(
+        Store.create_or_continue,
         out,
         layers={name: engine.anatomy.layer(engine.anatomy.find(name)) for name in engine.layers},
         classes=names,
@@ -100,22 +109,49 @@ def sweep(
         identity={"model": _fingerprint(engine), "averages": _digest([averages])},
         describe=describe or {},
     )
-    missing = {i: store.missing(i) for i in range(len(names))}
-    if not any(missing.values()):
+
+    def prepared() -> list[Item]:
+        store = make()
+        items = store.missing()
+        if items:
+            store.write_confidence(confidence)
+        return items
+
+    work = functools.partial(_measure, engine, averages=averages, references=references, chosen=chosen)
+    if processes is None:
+        items = prepared()
+        work(make(alone=False), items, progress=progress)
         return open_sweep(out)
-    store.write_confidence(confidence)
+    with Crew(processes, Path(out)) as crew:
+        # The first one makes the store and says what is missing; only then do the others open it.
+        items = crew.agree(prepared)
+        store = make(alone=False)
+        own = crew.mine(items, [store.units[layer] for _, layer in items])
+        work(store, own, progress=progress and processes.index == 0)
+        crew.wait(lambda: not store.missing())
+    return open_sweep(out)
+
+
+def _measure(
+    engine: Engine,
+    store: Store,
+    items: Sequence[Item],
+    *,
+    averages: np.ndarray,
+    references: np.ndarray,
+    chosen: Measure,
+    progress: bool,
+) -> None:
+    """Measures and writes some items, class by class."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), disable=not progress, transient=True) as bar:
-        task = bar.add_task("units", total=sum(store.units[layer] for part in missing.values() for layer in part))
-        for i, name in enumerate(names):
-            if not missing[i]:
-                continue
+        task = bar.add_task("units", total=sum(store.units[layer] for _, layer in items))
+        for i, own in itertools.groupby(items, key=lambda item: item[0]):
             image = engine.image(jnp.asarray(averages[i : i + 1]))
-            for layer in missing[i]:
-                bar.update(task, description=f"class {name}, {layer}")
+            for _, layer in own:
+                bar.update(task, description=f"class {store.classes[i]}, {layer}")
                 store.write(i, layer, **_item(image.layer(layer), jnp.asarray(references[i : i + 1]), chosen))
                 bar.advance(task, store.units[layer])
-    return open_sweep(out)
 
 
 def _item(sender: LayerUnits, reference: Array, chosen: Measure) -> dict[str, np.ndarray]:

@@ -1,0 +1,78 @@
+"""`jaxcam neurons --distributed`: real processes, one store, whatever is killed."""
+
+import random
+import socket
+import time
+
+import pytest
+from cli_helpers import ended, refused
+
+WORDS = ("neurons", "--model", "tinynet:make", "--data", "digits", "--image-size", 8, "--limit", 100)
+WORDS = (*WORDS, "--average", "simple", "--quiet")
+
+
+@pytest.fixture(scope="module")
+def alone(workplace, tmp_path_factory):
+    """The store of one process that was never interrupted."""
+    from cli_helpers import successful
+
+    out = tmp_path_factory.mktemp("alone") / "run"
+    successful(workplace, *WORDS, "--out", out)
+    return files(out / "sweep.zarr")
+
+
+def files(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def begin(start, out, count, *more):
+    """As many processes, on a port of their own."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        coordinator = f"127.0.0.1:{free.getsockname()[1]}"
+    words = (*WORDS, "--out", out, "--distributed", "--coordinator", coordinator, "--processes", count, *more)
+    return [start(*words, "--process", index, JAX_PLATFORMS="cpu") for index in range(count)]
+
+
+@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_several_processes_leave_the_store_of_one(alone, start, tmp_path, count):
+    said = [ended(process) for process in begin(start, tmp_path / "run", count)]
+    assert [one.code for one in said] == [0] * count, said
+    assert files(tmp_path / "run/sweep.zarr") == alone
+    names = ["dead_units.png", "extremes", "manifest.json", "similarity.csv", "similarity.png", "sweep.zarr"]
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == names
+
+
+@pytest.mark.parametrize(
+    ("count", "lost", "after", "seed"),
+    [(2, 1, 3, 0), *(pytest.param(2 + 2 * (i % 2), i % 2, 1 + i % 3, i, marks=pytest.mark.slow) for i in range(1, 10))],
+)
+def test_when_one_is_killed_the_others_say_so_and_another_number_finishes(
+    alone, start, tmp_path, count, lost, after, seed
+):
+    out = tmp_path / "run"
+    crew = begin(start, out, count, "--patience", 4)
+    while not list(out.glob(f".sweep.zarr.*/{lost}")):
+        assert all(process.poll() is None for process in crew)
+        time.sleep(0.01)
+    time.sleep(random.Random(seed).uniform(0, 0.3))
+    crew[lost].kill()
+    said = [ended(process) for process in crew]
+    if not (out / "manifest.json").exists():  # unless it was killed when all was done
+        for index, one in enumerate(said):
+            if index != lost:
+                line = refused(one._replace(err=one.err.splitlines()[-1]), code=3)
+                lost_first = f"process {lost} of {count} has given no sign of life for 4 s"
+                assert lost_first in line or "ended: ProcessLost" in line
+        said = [ended(process) for process in begin(start, out, after)]
+        assert [one.code for one in said] == [0] * after, said
+    assert files(out / "sweep.zarr") == alone
+    assert not list(out.glob(".*"))
+
+
+def test_who_is_who_must_be_said(jaxcam, tmp_path):
+    out = ("--out", tmp_path / "run")
+    assert "go with --distributed" in refused(jaxcam(*WORDS, "--processes", 2, *out), code=2)
+    wrong = ("--coordinator", "127.0.0.1:1", "--processes", 2, "--process", 5)
+    assert refused(jaxcam(*WORDS, "--distributed", *wrong, *out)) == "process is one of 0 to 1 of 2 processes; got 5"
+    assert not (tmp_path / "run").exists()
