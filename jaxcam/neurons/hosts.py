@@ -78,6 +78,12 @@ def join(
     Raises:
         ValueError: nobody says who the processes are, or the options contradict each other.
         ConnectionError: not all came in time.
+
+    Example:
+        >>> join("127.0.0.1:8476", processes=2, process=2)
+        Traceback (most recent call last):
+        ...
+        ValueError: process is one of 0 to 1 of 2 processes; got 2
     """
     given = [value is not None for value in (coordinator, processes, process)]
     if any(given) and not all(given):

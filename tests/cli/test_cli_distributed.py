@@ -1,12 +1,19 @@
 """`jaxcam neurons --distributed`: real processes, one store, whatever is killed."""
 
+import os
 import random
+import shlex
 import socket
+import subprocess
 import time
 
 import pytest
-from cli_helpers import ended, refused
+import yaml
+from cli_helpers import ROOT, ended, refused
 
+from jaxcam.cli.neurons import neurons
+
+KILLS = int(os.environ.get("JAXCAM_KILLS", 1))  # each takes half a minute
 WORDS = ("neurons", "--model", "tinynet:make", "--data", "digits", "--image-size", 8, "--limit", 100)
 WORDS = (*WORDS, "--average", "simple", "--quiet")
 
@@ -45,7 +52,7 @@ def test_several_processes_leave_the_store_of_one(alone, start, tmp_path, count)
 
 @pytest.mark.parametrize(
     ("count", "lost", "after", "seed"),
-    [(2, 1, 3, 0), *(pytest.param(2 + 2 * (i % 2), i % 2, 1 + i % 3, i, marks=pytest.mark.slow) for i in range(1, 10))],
+    [(2, 1, 3, 0), *((2 + 2 * (i % 2), i % 2, 1 + i % 3, i) for i in range(1, KILLS))],
 )
 def test_when_one_is_killed_the_others_say_so_and_another_number_finishes(
     alone, start, tmp_path, count, lost, after, seed
@@ -76,3 +83,17 @@ def test_who_is_who_must_be_said(jaxcam, tmp_path):
     wrong = ("--coordinator", "127.0.0.1:1", "--processes", 2, "--process", 5)
     assert refused(jaxcam(*WORDS, "--distributed", *wrong, *out)) == "process is one of 0 to 1 of 2 processes; got 5"
     assert not (tmp_path / "run").exists()
+
+
+def test_the_batch_jobs_of_the_examples_are_commands_that_exist():
+    script = (ROOT / "examples/neurons.slurm").read_text()
+    jobs = yaml.safe_load((ROOT / "examples/neurons-jobset.yaml").read_text())["spec"]["replicatedJobs"]
+    job = jobs[0]["template"]["spec"]
+    line = job["template"]["spec"]["containers"][0]["command"][-1].replace("$JOB_COMPLETION_INDEX", "3")
+    given = []
+    for text, before in ((script, "srun jaxcam neurons"), (line, "exec jaxcam neurons")):
+        words = shlex.split(text[text.index(before) :].splitlines()[0])[3:]
+        given.append(neurons.make_context("neurons", words).params)
+    assert all(one["distributed"] and one["quiet"] for one in given)
+    assert given[1]["processes"] == job["parallelism"] == job["completions"]
+    assert subprocess.run(["bash", "-n", ROOT / "examples/neurons.slurm"]).returncode == 0
