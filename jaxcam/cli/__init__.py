@@ -1,4 +1,4 @@
-"""The command line: `jaxcam demo | train | layers | explain | compare | averages | neurons | prune | report`.
+"""The command line; `jaxcam --help` is its map.
 
 Each command is a file, and a few lines over the rooms. What they share:
 

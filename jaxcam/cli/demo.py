@@ -48,7 +48,7 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
 @click.option("--overwrite", is_flag=True, help="Replace the demo that is in --out.")
 @options.quiet
 @click.pass_context
-def demo(ctx: click.Context, out: Path, quick: bool, overwrite: bool, quiet: bool) -> None:
+def demo(ctx: click.Context, out: Path, quick: bool, overwrite: bool, quiet: bool) -> dict[str, Any]:
     """Train AlexNet on scikit-learn's handwritten digits, measure what each of its units learned, prune, report.
 
     Nothing is downloaded. Every step is a run that its own command would have made, in --out; stopped at any moment,
@@ -77,3 +77,4 @@ def demo(ctx: click.Context, out: Path, quick: bool, overwrite: bool, quiet: boo
         run.finish(**whole(out), results={"findings": found})
         page = report(out)
     click.echo("\n".join(["", *(f"• {line}" for line in found), "", f"The report: {page}"]))
+    return {"findings": found, "report": page}

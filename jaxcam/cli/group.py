@@ -1,6 +1,10 @@
 """The command group: its commands listed as a map of the tool, its errors one line each."""
 
+import contextlib
 import difflib
+import io
+import json
+import math
 import os
 import sys
 import traceback
@@ -10,23 +14,66 @@ import click
 
 from jaxcam.cli import environment
 from jaxcam.cli.errors import Interrupted, explain
+from jaxcam.cli.manifest import plain
+
+JSON = "jaxcam.json"
 
 SECTIONS = {
     "Start here": ("demo",),
     "A network": ("train", "layers"),
     "Why this answer?": ("explain", "compare"),
     "What its units learned": ("averages", "neurons", "prune"),
-    "Questions about a network": ("redundancy", "distributions"),
+    "Questions about a network": (
+        "redundancy",
+        "distributions",
+        "linear-piece",
+        "leak-check",
+        "clusters",
+        "concepts",
+        "maximize",
+        "landscape",
+    ),
     "For reading": ("report",),
 }
 
 
 class Command(click.Command):
-    """A command that keeps what JAX compiles for the next time."""
+    """A command that keeps what JAX compiles for the next time, and can say what it found as JSON."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.params.append(
+            click.Option(
+                ["--json", "as_json"],
+                is_flag=True,
+                expose_value=False,
+                callback=lambda ctx, _, value: ctx.meta.__setitem__(JSON, value),
+                help="Say what was found as JSON, for scripts; nothing else goes to standard output.",
+            )
+        )
 
     def invoke(self, ctx: click.Context) -> Any:
         environment.keep_compilations()
-        return super().invoke(ctx)
+        if not ctx.meta.get(JSON):
+            return super().invoke(ctx)
+        with contextlib.redirect_stdout(io.StringIO()):
+            found = super().invoke(ctx)
+        click.echo(json.dumps(numbers(plain(found)), ensure_ascii=False, allow_nan=False))
+        return found
+
+
+def numbers(value: Any) -> Any:
+    """A value as JSON can hold it: null for what is no finite number.
+
+    Example:
+        >>> numbers({"a": [1.5, float("nan")]})
+        {'a': [1.5, None]}
+    """
+    if isinstance(value, dict):
+        return {name: numbers(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [numbers(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class Group(click.Group):

@@ -47,7 +47,9 @@ NETWORKS = (
     type=click.Path(path_type=Path),
     help="Also draw the filters of the first convolution and the spread of every layer's weights.",
 )
-def layers(model: str | None, rules: str | None, graph: Path | None, weights: Path | None, **given: Any) -> None:
+def layers(
+    model: str | None, rules: str | None, graph: Path | None, weights: Path | None, **given: Any
+) -> list[dict[str, Any]]:
     """List the layers of MODEL; without MODEL, the networks there are.
 
     MODEL is a name, the directory of a training run, a checkpoint, or package.module:factory. Parameters are those
@@ -60,7 +62,7 @@ def layers(model: str | None, rules: str | None, graph: Path | None, weights: Pa
             raise click.UsageError("--rules is about a network's equations; say which: jaxcam layers MODEL --rules …")
         click.echo(table(["model", "convolutions", ""], NETWORKS))
         click.echo("\nor a training run, a checkpoint, or package.module:factory")
-        return
+        return [dict(zip(("model", "convolutions", "about"), row, strict=True)) for row in NETWORKS]
     import jax
     import jax.numpy as jnp
 
@@ -79,8 +81,7 @@ def layers(model: str | None, rules: str | None, graph: Path | None, weights: Pa
     size = given["image_size"] or getattr(config, "image_size", 224)
     shape = (1, size, size, given["channels"] or getattr(config, "channels", 3))
     if rules is not None:
-        click.echo(rule_table(network, jax.ShapeDtypeStruct(shape, jnp.float32), rules))
-        return
+        return rule_table(network, jax.ShapeDtypeStruct(shape, jnp.float32), rules)
     found = layers_of(network, jax.ShapeDtypeStruct(shape, jnp.float32))
     work = costs(network, jax.ShapeDtypeStruct(shape, jnp.float32))
     if graph is not None:
@@ -113,10 +114,22 @@ def layers(model: str | None, rules: str | None, graph: Path | None, weights: Pa
         f"\n{len(found)} layers, {parameters(network):,} parameters, {total:,.2f} GFLOP, images "
         f"{' × '.join(map(str, shape[1:]))}"
     )
+    return [
+        {
+            "name": layer.name,
+            "kind": layer.kind,
+            "shape": layer.shape,
+            "units": layer.units,
+            "parameters": count,
+            "operations": cost.operations,
+            "sees": cost.field,
+        }
+        for layer, count, cost in zip(found, counts, work, strict=True)
+    ]
 
 
-def rule_table(network: Any, images: Any, composite: str) -> str:
-    """The audit of a network: its equations, grouped as rules see them, with the rule of each group."""
+def rule_table(network: Any, images: Any, composite: str) -> list[dict[str, Any]]:
+    """Says the audit of a network: its equations, grouped as rules see them, with the rule of each group."""
     from jaxcam.attribution import audit
 
     found = audit(network, images, composite)
@@ -127,4 +140,5 @@ def rule_table(network: Any, images: Any, composite: str) -> str:
     without = sum(row.kind == "none" for row in found)
     equations = sum(len(row.equations) for row in found)
     verdict = f"{without} without a rule: relevance is refused" if without else "all have a rule"
-    return table(["layer", "kind", "rule", "equations", "shape"], rows) + f"\n\n{equations} equations; {verdict}"
+    click.echo(table(["layer", "kind", "rule", "equations", "shape"], rows) + f"\n\n{equations} equations; {verdict}")
+    return [{name: getattr(row, name) for name in ("layer", "kind", "rule", "equations", "shape")} for row in found]

@@ -14,7 +14,7 @@ from jaxcam.cli.group import Command
 )
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--out", metavar="FILE", type=click.Path(path_type=Path), help="The page; default: report.html in RUN.")
-def report(run: Path, out: Path | None) -> Path:
+def report(run: Path, out: Path | None) -> dict[str, Path]:
     """Write one self-contained page about RUN, a run directory, or a directory of several.
 
     The page needs no network and no other file: curves to hover over, maps of the units, what was measured and how to
@@ -24,4 +24,4 @@ def report(run: Path, out: Path | None) -> Path:
 
     path = write_report(run, out)
     click.echo(path)
-    return path
+    return {"report": path}
