@@ -101,7 +101,7 @@ def tables(names: list[str], folder: Path, out: Path) -> list[str]:
         accuracy.append(accuracy_row(name, epoch, tested, test))
         if name in STUDIED:
             rest.append(study(name, epoch, model, test, tested, folder, out / name))
-    header = "| network | epochs | test images | 95 % interval | the thesis |\n|---|---|---|---|---|---|"
+    header = "| network | epochs | test images | 95 % interval | the thesis |\n|---|---|---|---|---|"
     return ["\n".join([header, *accuracy]), *rest]
 
 

@@ -1,9 +1,9 @@
 """Several processes at one sweep: who they are, what each of them does, and whether all are still there.
 
-JAX finds the processes and is let go again: its own service ends them all, with a stack trace, when one is lost. From
-then on the directory they share is enough. The first process says there what is missing, each takes its part, and a
-file for each that changes every second says that it lives. What a lost process leaves undone is missing the next time,
-whatever the number of processes is then.
+JAX finds the processes (`meeting`) and is let go again: its own service ends them all, with a stack trace, when one is
+lost. From then on the directory they share is enough. The first process says there what is missing, each takes its
+part, and a file for each that changes every second says that it lives. What a lost process leaves undone is missing the
+next time, whatever the number of processes is then.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ import contextlib
 import dataclasses
 import json
 import os
-import secrets
 import shutil
+import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 
-import jax
 import numpy as np
-from jax.experimental import multihost_utils
 
 from jaxcam.files import write_atomically
 
 BEAT, PATIENCE = 1.0, 60.0
 """Seconds between signs of life, and without one until a process is taken for lost."""
 PLAN, LEFT = "plan.json", "left"
+
+ROOT = Path(__file__).parents[2]
 
 Item = tuple[int, str]  # a class and a layer
 
@@ -63,7 +63,7 @@ def join(
     timeout: int = 300,
     patience: float = PATIENCE,
 ) -> Processes:
-    """Meets the other processes; to be called before JAX does anything else.
+    """Meets the other processes that work on the same sweep.
 
     Args:
         coordinator: "host:port" of process 0; None where Slurm, Kubernetes or Open MPI say who is who.
@@ -90,36 +90,22 @@ def join(
         raise ValueError("a coordinator, the number of processes and this one's index are given together, or none")
     if processes is not None and process is not None and not 0 <= process < processes:
         raise ValueError(f"process is one of 0 to {processes - 1} of {processes} processes; got {process}")
-    try:
-        jax.distributed.initialize(coordinator, processes, process, initialization_timeout=timeout)
-    except ValueError as error:
+    asked = [coordinator, processes, process, timeout]
+    said = subprocess.run(
+        [sys.executable, "-m", "jaxcam.neurons.meeting", json.dumps(asked)],
+        env=os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
+        capture_output=True,
+        text=True,
+    )
+    if said.returncode < 0:
+        raise ConnectionError(f"not all of the processes came within {timeout} s; start all of them again")
+    found = json.loads(said.stdout.splitlines()[-1]) if said.stdout else {"error": said.stderr.strip()[-500:]}
+    if "error" in found:
         raise ValueError(
             "nothing says who the processes are; Slurm, Kubernetes and Open MPI do, elsewhere give each a coordinator "
-            f"(host:port of process 0), how many there are and which it is ({error})"
-        ) from error
-    except RuntimeError as error:
-        if "DEADLINE_EXCEEDED" not in str(error):
-            raise
-        raise ConnectionError(f"not all of the processes came within {timeout} s; start all of them again") from error
-    with _silent():
-        drawn = multihost_utils.broadcast_one_to_all(np.asarray(secrets.randbits(31), np.int32))
-    found = Processes(jax.process_index(), jax.process_count(), f"{int(drawn):08x}", patience)
-    jax.distributed.shutdown()
-    return found
-
-
-@contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    """Standard output is for results; what carries the number to the others on CPUs reports itself there."""
-    sys.stdout.flush()
-    kept = os.dup(1)
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 1)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 1)
-        os.close(kept)
+            f"(host:port of process 0), how many there are and which it is ({found['error']})"
+        )
+    return Processes(**found, patience=patience)
 
 
 def shares(weights: Sequence[float], count: int) -> list[slice]:

@@ -68,7 +68,7 @@ def test_when_one_is_killed_the_others_say_so_and_another_number_finishes(
     if not (out / "manifest.json").exists():  # unless it was killed when all was done
         for index, one in enumerate(said):
             if index != lost:
-                line = refused(one._replace(err=one.err.splitlines()[-1]), code=3)
+                line = refused(one, code=3)
                 lost_first = f"process {lost} of {count} has given no sign of life for 4 s"
                 assert lost_first in line or "ended: ProcessLost" in line
         said = [ended(process) for process in begin(start, out, after)]

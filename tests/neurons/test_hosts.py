@@ -143,3 +143,16 @@ def test_a_store_of_another_network_is_refused_by_all(tmp_path):
 def test_options_that_contradict_each_other_are_refused(given, message):
     with pytest.raises(ValueError, match=message):
         neurons.join(**given)
+
+
+@pytest.mark.slow
+def test_when_the_others_do_not_come_it_is_said_in_a_line():
+    with pytest.raises(ConnectionError, match="not all of the processes came within 2 s; start all of them again"):
+        neurons.join("127.0.0.1:9", 2, 1, timeout=2)
+
+
+def test_where_nothing_says_who_is_who_the_options_are_named(monkeypatch):
+    for name in ("SLURM_JOB_ID", "OMPI_MCA_orte_hnp_uri", "KUBERNETES_SERVICE_HOST"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ValueError, match="elsewhere give each a coordinator"):
+        neurons.join()
