@@ -50,6 +50,7 @@ def test_several_processes_leave_the_store_of_one(alone, start, tmp_path, count)
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == names
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("count", "lost", "after", "seed"),
     [(2, 1, 3, 0), *((2 + 2 * (i % 2), i % 2, 1 + i % 3, i) for i in range(1, KILLS))],
