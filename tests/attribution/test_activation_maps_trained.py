@@ -23,7 +23,8 @@ def tiny():
 
 
 @pytest.mark.evidence("cam", kind="trained", source="SqueezeNet: mean of the map = logit")
-@pytest.mark.parametrize("writing", ["plain", pytest.param("linen", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("writing", ["plain", "linen"])
 def test_the_cam_of_squeezenet_is_the_channel_of_the_class_and_its_mean_the_logit(writing, cats):
     model = nets.SQUEEZENETS[writing]()
     maps = jc.cam(model, cats)

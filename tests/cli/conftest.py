@@ -1,6 +1,7 @@
 """A command line in the test's own process, a tiny network of a user's own, and one finished run of every command."""
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -40,14 +41,19 @@ def start(workplace, tmp_path_factory):
     started = []
 
     def begin(*words, **extra):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "jaxcam.cli", *map(str, words)],
-            cwd=workplace,
-            env=environment | extra,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        # What runs in the background of a script ignores Ctrl-C, and so would what it starts.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "jaxcam.cli", *map(str, words)],
+                cwd=workplace,
+                env=environment | extra,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        finally:
+            signal.signal(signal.SIGINT, before)
         started.append(process)
         return process
 

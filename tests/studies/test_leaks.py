@@ -59,6 +59,7 @@ def test_it_fails_when_the_rectangle_is_removed_and_follows_it_to_another_class_
     assert found.clean.followed < 0.15
 
 
+@pytest.mark.slow
 @pytest.mark.optimized
 def test_a_suspected_region_of_a_trained_network_shows_the_same_without_planting():
     planted = by_saliency()
