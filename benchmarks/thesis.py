@@ -17,7 +17,9 @@ import scipy.stats
 
 import jaxcam as jc
 from benchmarks.measuring import machine
+from jaxcam.cli.class_images import compute, write_npz
 from jaxcam.data import Dataset
+from jaxcam.neurons.averages import KINDS
 from jaxcam.viewing import figures, reading
 from jaxcam.viewing.tables import curve_table, dead_table, pruning_table
 
@@ -53,7 +55,6 @@ TABLE_5_1 = (
 )
 """Its accuracies without the most and without the least similar 40 % of each layer's units."""
 
-KINDS = ("simple", "most", "least", "ascent")
 STUDIED = ("alexnet-mnist", "vgg11-mnist", "alexnet-cifar10", "vgg11-cifar10")
 BIRD, PRUNED = 2, 1000
 
@@ -145,14 +146,8 @@ def class_averages(model: Any, train: Dataset, place: Path) -> dict[str, np.ndar
     """The four averages of each class, computed once."""
     path = place / "averages.npz"
     if not path.exists():
-        ranking = jc.neurons.log_odds(model, train.images, train.labels)
-        found = {
-            kind: jc.neurons.class_averages(
-                train.images, train.labels, kind, model, ranking=ranking if kind in ("most", "least") else None
-            )
-            for kind in KINDS
-        }
-        np.savez(path, **{kind: np.asarray(images) for kind, images in found.items()})
+        found, _ = compute(model, train, KINDS, k=50, threshold=0.99, steps=200, progress=True)
+        write_npz(path, found)
     with np.load(path) as kept:
         return dict(kept)
 

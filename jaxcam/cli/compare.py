@@ -52,6 +52,7 @@ def compare(ctx: click.Context, out: Path, overwrite: bool, quiet: bool, **given
     from jaxcam.cli import explanations, figures_of_quality
     from jaxcam.files import write_atomically
     from jaxcam.viewing import figures
+    from jaxcam.viewing.reading import SMALL_IS_GOOD
 
     names = checked(given["figure"], list(figures_of_quality.FIGURES))
     asked = explanations.asked(given, USUAL, given["limit"])
@@ -77,9 +78,7 @@ def compare(ctx: click.Context, out: Path, overwrite: bool, quiet: bool, **given
         figures_of_quality.write_csv(out / "summary.csv", list(rows[0]), [list(row.values()) for row in rows])
         text = figures_of_quality.markdown(rows, names, len(images))
         write_atomically(out / "summary.md", lambda file: file.write(text.encode()))
-        figure = figures.comparison(
-            found, small_is_good=figures_of_quality.SMALL_IS_GOOD, control=figures_of_quality.CONTROL
-        )
+        figure = figures.comparison(found, small_is_good=SMALL_IS_GOOD, control=figures_of_quality.CONTROL)
         figures.save(figure, out / "summary.png")
         results = {
             "images": explanations.rows(asked),

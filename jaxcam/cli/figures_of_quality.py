@@ -15,6 +15,7 @@ from jaxcam import quality
 from jaxcam.cli.classes import in_batches
 from jaxcam.cli.explanations import Asked
 from jaxcam.files import write_atomically
+from jaxcam.viewing.reading import SMALL_IS_GOOD
 
 Measured = dict[str, dict[str, np.ndarray]]
 """method → figure → (n,)."""
@@ -26,7 +27,6 @@ FIGURES: dict[str, Callable[..., Any]] = {
     "average_increase": lambda *asked, steps: quality.average_increase(*asked),
 }
 
-SMALL_IS_GOOD = {"deletion": True, "insertion": False, "average_drop": True, "average_increase": False}
 
 CONTROL = "random"
 """Maps of independent random numbers: what a method has to be better than."""

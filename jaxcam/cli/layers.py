@@ -80,21 +80,21 @@ def layers(
     config = getattr(network, "config", None)
     size = given["image_size"] or getattr(config, "image_size", 224)
     shape = (1, size, size, given["channels"] or getattr(config, "channels", 3))
+    images = jax.ShapeDtypeStruct(shape, jnp.float32)
     if rules is not None:
-        return rule_table(network, jax.ShapeDtypeStruct(shape, jnp.float32), rules)
-    found = layers_of(network, jax.ShapeDtypeStruct(shape, jnp.float32))
-    work = costs(network, jax.ShapeDtypeStruct(shape, jnp.float32))
+        return rule_table(network, images, rules)
+    found = layers_of(network, images)
+    work = costs(network, images)
     if graph is not None:
         from jaxcam.viewing import figures
 
-        read = edges(network, jax.ShapeDtypeStruct(shape, jnp.float32))
+        read = edges(network, images)
         figures.save(figures.network_graph(found, read, title=model), graph)
     if weights is not None:
         from jaxcam.program.kernels import kernels
         from jaxcam.viewing import figures
 
-        found_weights = kernels(network, jax.ShapeDtypeStruct(shape, jnp.float32))
-        figures.save(figures.weights(found_weights, title=model), weights)
+        figures.save(figures.weights(kernels(network, images), title=model), weights)
     counts = of_layers(network, [layer.name for layer in found])
     rows = [
         (

@@ -19,7 +19,6 @@ from jaxcam.models.loading import is_path
 from jaxcam.models.registry import check_name
 
 WEIGHTS = "model.safetensors"
-OPTIONS = ("weights", "image_size", "normalize")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +83,7 @@ def open_network(
 
 def open_given(given: Mapping[str, Any]) -> Network:
     """The network of the options `jaxcam.cli.options.network` declares."""
-    return open_network(**{"spec": given["model"], **{name: given[name] for name in OPTIONS}})
+    return open_network(given["model"], **{name: given[name] for name in ("weights", "image_size", "normalize")})
 
 
 def _open(spec: str, weights: str | None, image_size: int | None, normalize: str) -> Network:

@@ -110,21 +110,20 @@ def sweep(
         describe=describe or {},
     )
 
-    def prepared() -> list[Item]:
+    def prepared() -> tuple[Store, list[Item]]:
         store = make()
         items = store.missing()
         if items:
             store.write_confidence(confidence)
-        return items
+        return store, items
 
     work = functools.partial(_measure, engine, averages=averages, references=references, chosen=chosen)
     if processes is None:
-        items = prepared()
-        work(make(alone=False), items, progress=progress)
+        work(*prepared(), progress=progress)
         return open_sweep(out)
     with Crew(processes, Path(out)) as crew:
         # The first one makes the store and says what is missing; only then do the others open it.
-        items = crew.agree(prepared)
+        items = crew.agree(lambda: prepared()[1])
         store = make(alone=False)
         own = crew.mine(items, [store.units[layer] for _, layer in items])
         work(store, own, progress=progress and processes.index == 0)

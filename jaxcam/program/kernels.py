@@ -32,13 +32,11 @@ def kernels(model: Any, x: Any) -> dict[str, Array]:
     anatomy, arrays = study(model, x)
     program = anatomy.program
     given = dict(zip(program.inputs, arrays, strict=False))
-    found = {}
-    for place in anatomy.places:
-        position = _position(anatomy, place)
-        if position is not None:
-            (kernel,) = replay(program, given, [place.node.inputs[position]])
-            found[place.name] = _in_order(place, jnp.asarray(kernel), position)
-    return found
+    found = [(place, i) for place in anatomy.places if (i := _position(anatomy, place)) is not None]
+    values = replay(program, given, [place.node.inputs[i] for place, i in found])
+    return {
+        place.name: _in_order(place, jnp.asarray(kernel), i) for (place, i), kernel in zip(found, values, strict=True)
+    }
 
 
 def _position(anatomy: Anatomy, place: Place) -> int | None:

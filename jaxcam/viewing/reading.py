@@ -13,6 +13,7 @@ from jaxtyping import Float
 from jaxcam.viewing.tables import Deadness, Pruned, Spread, class_mean
 
 MORE_THAN_CHANCE = 2.0
+SMALL_IS_GOOD = {"deletion": True, "insertion": False, "average_drop": True, "average_increase": False}
 
 
 def training(table: Mapping[str, Float[np.ndarray, " e"]]) -> str:

@@ -19,6 +19,8 @@ from jaxcam.viewing import atlas, sections, studied
 from jaxcam.viewing.runs import KNOWN, WHOLE, find
 from jaxcam.viewing.studied import STUDIES
 
+ORDER = (*KNOWN, *STUDIES)
+
 
 def report(run_dir: str | os.PathLike[str], out: str | os.PathLike[str] | None = None) -> Path:
     """Writes one self-contained page, report.html, about a run and the runs inside its directory.
@@ -48,7 +50,7 @@ def report(run_dir: str | os.PathLike[str], out: str | os.PathLike[str] | None =
 def _page(run_dir: str | os.PathLike[str]) -> dict[str, Any]:
     """Everything the template shows."""
     runs = find(run_dir)
-    by = {command: [run for run in runs if run.command == command] for command in (*KNOWN, *STUDIES)}
+    by = {command: [run for run in runs if run.command == command] for command in ORDER}
     unknown = sorted({run.command for run in runs} - {*by, WHOLE})
     if unknown:
         raise ValueError(f"{run_dir} holds a run of jaxcam {unknown[0]}, which this jaxcam cannot report")
@@ -73,8 +75,7 @@ def _page(run_dir: str | os.PathLike[str]) -> dict[str, Any]:
 
 def _order(command: str) -> int:
     """The order in which commands build on each other; the demo runs them all."""
-    order = (*KNOWN, *STUDIES)
-    return order.index(command) if command in order else -1
+    return ORDER.index(command) if command in ORDER else -1
 
 
 def _facts(model: Mapping[str, Any], page: Mapping[str, Any]) -> list[tuple[str, str]]:

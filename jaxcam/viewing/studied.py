@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import PIL.Image
 
+from jaxcam.viewing.reading import SMALL_IS_GOOD
 from jaxcam.viewing.runs import Run, read_csv
 
 Results = Mapping[str, Any]
@@ -49,14 +50,15 @@ def section(run: Run, index: int) -> dict[str, Any]:
     """
     study = STUDIES[run.command]
     rows = read_csv(run, study.table) if study.table else []
+    found = study.reading(run.part("results"))
     return {
         "id": f"study-{index}",
         "command": run.command,
         "title": study.title,
         "explanation": study.explanation,
         "picture": embedded(run, study.picture),
-        "alt": f"{study.alt} {' '.join(study.reading(run.part('results')))}",
-        "reading": study.reading(run.part("results")),
+        "alt": f"{study.alt} {' '.join(found)}",
+        "reading": found,
         "header": list(rows[0]) if rows else [],
         "rows": [[cell(value) for value in row.values()] for row in rows],
         "table": study.table,
@@ -115,8 +117,7 @@ def _compared(results: Results) -> list[str]:
     for figure in results["figures"]:
         known = [row for row in results["methods"] if row[figure] is not None]
         if len(known) > 1:
-            small = figure in ("deletion", "average_drop")
-            best = (min if small else max)(known, key=lambda row: float(row[figure]))
+            best = (min if SMALL_IS_GOOD[figure] else max)(known, key=lambda row: float(row[figure]))
             said.append(f"By {figure.replace('_', ' ')}, best is {best['method']} ({best[figure]:.3f}).")
     return said
 

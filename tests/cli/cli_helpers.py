@@ -1,6 +1,7 @@
 """How the tests of the command line run a command and read what it said."""
 
 import csv
+import hashlib
 import html
 import json
 from pathlib import Path
@@ -85,6 +86,12 @@ def table(path):
     """The rows of a table that a command wrote."""
     with path.open() as file:
         return list(csv.DictReader(file))
+
+
+def digest(path):
+    """The content of a file, or of every file in a directory."""
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    return [(str(file.relative_to(path)), hashlib.sha256(file.read_bytes()).hexdigest()) for file in files]
 
 
 def reported(run, page):

@@ -122,4 +122,8 @@ def test_a_limit_takes_pictures_evenly(jaxcam, photos, tmp_path):
 
 def test_its_report_says_what_was_found(compared, tmp_path):
     _, run = compared
-    assert reported(run, tmp_path / "page.html")[0].startswith("By deletion, best is ")
+    rows = table(run / "summary.csv")
+    low = min(rows, key=lambda row: float(row["deletion"]))
+    assert reported(run, tmp_path / "page.html")[0] == (
+        f"By deletion, best is {low['method']} ({float(low['deletion']):.3f})."
+    )

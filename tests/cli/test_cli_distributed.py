@@ -9,7 +9,7 @@ import time
 
 import pytest
 import yaml
-from cli_helpers import ROOT, ended, refused
+from cli_helpers import ROOT, digest, ended, refused, successful
 
 from jaxcam.cli.neurons import neurons
 
@@ -21,15 +21,9 @@ WORDS = (*WORDS, "--average", "simple", "--quiet")
 @pytest.fixture(scope="module")
 def alone(workplace, tmp_path_factory):
     """The store of one process that was never interrupted."""
-    from cli_helpers import successful
-
     out = tmp_path_factory.mktemp("alone") / "run"
     successful(workplace, *WORDS, "--out", out)
-    return files(out / "sweep.zarr")
-
-
-def files(folder):
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return digest(out / "sweep.zarr")
 
 
 def begin(start, out, count, *more):
@@ -45,7 +39,7 @@ def begin(start, out, count, *more):
 def test_several_processes_leave_the_store_of_one(alone, start, tmp_path, count):
     said = [ended(process) for process in begin(start, tmp_path / "run", count)]
     assert [one.code for one in said] == [0] * count, said
-    assert files(tmp_path / "run/sweep.zarr") == alone
+    assert digest(tmp_path / "run/sweep.zarr") == alone
     names = ["dead_units.png", "extremes", "manifest.json", "similarity.csv", "similarity.png", "sweep.zarr"]
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == names
 
@@ -74,7 +68,7 @@ def test_when_one_is_killed_the_others_say_so_and_another_number_finishes(
                 assert lost_first in line or "ended: ProcessLost" in line
         said = [ended(process) for process in begin(start, out, after)]
         assert [one.code for one in said] == [0] * after, said
-    assert files(out / "sweep.zarr") == alone
+    assert digest(out / "sweep.zarr") == alone
     assert not list(out.glob(".*"))
 
 

@@ -255,7 +255,7 @@ def test_overwrite_replaces_pictures_of_the_run_before(jaxcam, photos, tmp_path)
     assert [path.name for path in (tmp_path / "run/pictures").iterdir()] == ["2.png"]
 
 
-def test_a_report_is_no_place_for_explanations_but_does_not_stumble_over_them(runs, explained, jaxcam, tmp_path):
+def test_a_report_of_several_runs_takes_explanations_in(runs, explained, jaxcam, tmp_path):
     place = tmp_path / "runs"
     shutil.copytree(Path("runs"), place)
     shutil.copytree(explained[1], place / "explain")

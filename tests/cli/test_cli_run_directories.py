@@ -1,6 +1,5 @@
 """A run is whole or not there; an unfinished one goes on, and nothing is ever replaced unasked."""
 
-import hashlib
 import json
 import os
 import signal
@@ -10,16 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_helpers import TRAIN, ended, refused
+from cli_helpers import TRAIN, digest, ended, refused
 
 from jaxcam.cli.manifest import plain
 from jaxcam.cli.run_directory import RunDirectory
-
-
-def digest(path):
-    """The content of a file, or of every file in a directory."""
-    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-    return [(str(file.relative_to(path)), hashlib.sha256(file.read_bytes()).hexdigest()) for file in files]
 
 
 def wait_for(path, process):

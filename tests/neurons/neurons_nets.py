@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -421,3 +422,8 @@ NETS = {
     "linen": flax_linen,
     "equinox": equinox_nchw,
 }
+
+
+def files(path):
+    """Every file of a store and its bytes."""
+    return {str(p.relative_to(path)): p.read_bytes() for p in sorted(Path(path).rglob("*")) if p.is_file()}

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from neurons_nets import files
 
 from jaxcam import neurons
 from jaxcam.neurons import Processes, ProcessLost, hosts
@@ -27,10 +28,6 @@ def network(x):
 
 def crew_of(count, patience=30.0):
     return [Processes(index, count, "0000abcd", patience) for index in range(count)]
-
-
-def files(folder):
-    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def together(out, processes):

@@ -17,7 +17,7 @@ import pytest
 import xarray
 import zarr
 from jax.tree_util import Partial
-from neurons_nets import classifier, images, net, parameters
+from neurons_nets import classifier, files, images, net, parameters
 from neurons_sweeper import CLASSES
 
 import jaxcam as jc
@@ -44,11 +44,6 @@ def averages():
 def swept(small, averages, tmp_path_factory):
     out = tmp_path_factory.mktemp("swept") / "sweep.zarr"
     return sweep(small, averages, out, classes=NAMES, **DESCRIBED)
-
-
-def files(path):
-    """Every file of a store and its bytes."""
-    return {str(p.relative_to(path)): p.read_bytes() for p in sorted(Path(path).rglob("*")) if p.is_file()}
 
 
 def test_what_is_stored_is_what_similarity_gives(small, averages, swept):
