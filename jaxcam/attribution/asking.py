@@ -24,12 +24,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from jaxcam.attribution.budget import check_fits
 from jaxcam.attribution.finite import culprit
 from jaxcam.attribution.targets import Target, check_target, predicted, score
 from jaxcam.program.batch import batch_dependence
+from jaxcam.program.devices import IMAGES, divided, mesh_for, spread
 from jaxcam.program.rewrite import accelerate
 from jaxcam.program.trace import Static, split, trace
 from jaxcam.program.transform import RuleError
@@ -102,18 +104,20 @@ def ask(inner: Callable[..., Any], model: Any, x: Any, target: Target, *arrays: 
     shapes = tuple(jax.ShapeDtypeStruct(np.shape(a), jnp.result_type(a)) for a in model_arrays)
     check_target(target, _examine(static, shapes, tuple(x.shape), jnp.dtype(x.dtype)))
     chosen = tuple(sorted(options.items()))
-    answer, finite = _run(inner, static, target_static, chosen, model_arrays, target_arrays, x, *arrays)
+    mesh = mesh_for(len(x), (model_arrays, target_arrays, x, arrays))
+    answer, finite = _run(inner, static, target_static, chosen, mesh, model_arrays, target_arrays, x, *arrays)
     if not is_traced(finite) and not finite:
         raise ValueError(culprit(model, x))
     return answer
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
 def _run(
     inner: Callable[..., Any],
     static: Static,
     target_static: Static | None,
     options: tuple[tuple[str, Any], ...],
+    mesh: Mesh | None,
     model_arrays: list[Any],
     target_arrays: list[Any],
     x: Array,
@@ -126,8 +130,10 @@ def _run(
     elif target_arrays:
         target = jnp.asarray(target_arrays[0])
     question = Question(static.join(model_arrays), target)
-    answer = inner(question, x, *arrays, **dict(options))
-    return answer, _all_finite((answer, question.outputs(x)))  # the compiler computes the outputs once
+    with divided(mesh):
+        x = spread(x, IMAGES)
+        answer = inner(question, x, *arrays, **dict(options))
+        return answer, _all_finite((answer, question.outputs(x)))  # the compiler computes the outputs once
 
 
 @functools.lru_cache(maxsize=64)

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from jaxcam.program.devices import IMAGES, spread, ways
 from jaxcam.program.recognize import activations, is_affine
 from jaxcam.program.trace import Program, Value, trace_model
 
@@ -33,10 +34,18 @@ def mapped(function: Callable[..., Any], variants: Any, chunk: int) -> Any:
         variants: pytree of arrays (v, …).
         chunk: how many at once; it need not divide v.
     """
-    count = jax.tree_util.tree_leaves(variants)[0].shape[0]
+    count = _count(variants)
+
+    def whole(part: Any) -> Any:
+        return jax.vmap(function)(spread(part))
+
     if chunk >= count:
-        return jax.vmap(function)(variants)
-    return jax.lax.map(function, variants, batch_size=chunk)
+        return whole(variants)
+    chunks, rest = _chunks(variants, chunk)
+    done = jax.tree_util.tree_map(lambda a: a.reshape(-1, *a.shape[2:]), jax.lax.map(whole, chunks))
+    if count % chunk == 0:
+        return done
+    return jax.tree_util.tree_map(lambda *parts: jnp.concatenate(parts), done, whole(rest))
 
 
 def summed(function: Callable[..., Any], variants: Any, chunk: int) -> Any:
@@ -47,26 +56,35 @@ def summed(function: Callable[..., Any], variants: Any, chunk: int) -> Any:
         variants: pytree of arrays (v, …).
         chunk: how many at once; it need not divide v.
     """
-    count = jax.tree_util.tree_leaves(variants)[0].shape[0]
+    count = _count(variants)
 
     def whole(part: Any) -> Any:
-        return jax.tree_util.tree_map(lambda a: jnp.sum(a, 0), jax.vmap(function)(part))
+        return jax.tree_util.tree_map(lambda a: jnp.sum(a, 0), jax.vmap(function)(spread(part)))
 
     if chunk >= count:
         return whole(variants)
-    full = count // chunk
 
     def add(total: Any, part: Any) -> tuple[Any, None]:
         return jax.tree_util.tree_map(jnp.add, total, whole(part)), None
 
-    chunks = jax.tree_util.tree_map(lambda a: a[: full * chunk].reshape(full, chunk, *a.shape[1:]), variants)
+    chunks, rest = _chunks(variants, chunk)
     first = jax.tree_util.tree_map(lambda a: a[0], chunks)
     zero = jax.tree_util.tree_map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(whole, first))
     total, _ = jax.lax.scan(add, zero, chunks)
-    if full * chunk < count:
-        rest = jax.tree_util.tree_map(lambda a: a[full * chunk :], variants)
+    if count % chunk:
         total, _ = add(total, rest)
     return total
+
+
+def _count(variants: Any) -> int:
+    return int(jax.tree_util.tree_leaves(variants)[0].shape[0])
+
+
+def _chunks(variants: Any, chunk: int) -> tuple[Any, Any]:
+    """The whole chunks (v // chunk, chunk, …), and the rest."""
+    full = _count(variants) // chunk
+    chunks = jax.tree_util.tree_map(lambda a: a[: full * chunk].reshape(full, chunk, *a.shape[1:]), variants)
+    return chunks, jax.tree_util.tree_map(lambda a: a[full * chunk :], variants)
 
 
 def chunk_size(model: Any, x: Array, count: int, chunk: int | None = None, memory: int = MEMORY) -> int:
@@ -77,11 +95,13 @@ def chunk_size(model: Any, x: Array, count: int, chunk: int | None = None, memor
         x: the batch (n, h, w, c).
         count: how many variants there are.
         chunk: the size asked for; None for what fits in `memory`.
-        memory: bytes that the activations of a chunk may take.
+        memory: bytes that the activations of a chunk may take on each device.
     """
     if chunk is not None:
         return min(chunk, count)
-    return max(1, min(count, LARGEST, memory // max(1, bytes_per_pass(trace_model(model, x)[0]))))
+    each = bytes_per_pass(trace_model(model, x)[0]) // ways(IMAGES)
+    size = max(1, min(count, ways() * min(LARGEST, memory // max(1, each))))
+    return size - size % ways() if size > ways() else size  # dealt out evenly
 
 
 def bytes_per_pass(program: Program) -> int:

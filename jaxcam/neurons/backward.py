@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -27,9 +27,9 @@ from jaxtyping import Array
 
 from jaxcam.program.layers import Anatomy, Place
 from jaxcam.program.recognize import is_affine
-from jaxcam.program.rewrite import rewrites
+from jaxcam.program.rewrite import folds, rewrites
 from jaxcam.program.trace import Node, Replacements, Value, replay
-from jaxcam.program.transform import canonical, given, rectifier_replacements
+from jaxcam.program.transform import canonical, rectifier_replacements
 
 
 @jax.tree_util.register_dataclass
@@ -41,7 +41,7 @@ class LayerPass:
         activation: the layer's value, (n, …, u).
         dead: for each image and unit whether the unit is silent there, (n, u).
         first: units (b,) ↦ cotangents of the layer's input, (…, b).
-        trunk: such a cotangent ↦ (the cotangent of the image,).
+        trunk: such a cotangent ↦ (the cotangent of the images, or of the value the pass started from,).
     """
 
     activation: Array
@@ -51,33 +51,47 @@ class LayerPass:
 
     def maps(self, units: Array) -> Array:
         """Units (b,) ↦ their maps (b, n, h, w, c); a dead unit's map is black."""
-        return self.blacken(units, jax.vmap(self.trunk, in_axes=-1)(self.first(units))[0])
+        return self.finish(units, self.sent(units))
 
-    def blacken(self, units: Array, maps: Array) -> Array:
-        """Maps (b, n, h, w, c) with those of dead units set to zero."""
-        silent = jnp.moveaxis(self.dead[:, units], -1, 0)
-        return jnp.where(silent.reshape(*silent.shape, *[1] * (maps.ndim - 2)), 0, maps)
+    def sent(self, units: Array) -> Array:
+        """Units (b,) ↦ what they send back to where the pass started, (b, …)."""
+        return jax.vmap(self.trunk, in_axes=-1)(self.first(units))[0]
+
+    def finish(self, units: Array, maps: Array) -> Array:
+        """What came back to the images, (b, n, h, w, c), with the maps of dead units set to zero."""
+        return blackened(self.dead[:, units], maps)
+
+
+def blackened(dead: Array, maps: Array) -> Array:
+    """Maps (b, n, h, w, c), zero where a unit is dead (n, b)."""
+    return jnp.where(dead.T.reshape(*maps.shape[:2], *[1] * (maps.ndim - 2)), 0, maps)
 
 
 def layer_pass(
-    anatomy: Anatomy, arrays: list[Any], x: Array, place: Place, rule: str, bottom: int | None = None
+    anatomy: Anatomy,
+    values: Mapping[Value, Any],
+    place: Place,
+    rule: str,
+    start: Value,
+    bottom: Value | None = None,
 ) -> LayerPass:
-    """Runs the network forward to a layer and prepares the way back.
+    """Runs the network forward from a value to a layer, and prepares the way back to that value.
 
     Args:
-        anatomy: the model's, traced with x's shape.
-        arrays: the model's arrays.
-        x: images (n, h, w, c).
+        anatomy: the model's.
+        values: the model's arrays, and the value at `start`.
         place: the layer.
         rule: "guided", "gradient" or "deconv".
-        bottom: the value where the trunk starts, if not at the layer's own input (somebody else goes from there to
-            here).
+        start: the images, or a value that they reach the layer through (`cuts.py`).
+        bottom: the value where the trunk sets out for `start`, if not the layer's own input (somebody else goes from
+            there to here).
     """
-    values = given(anatomy, arrays, x)
     replacements = all_replacements(anatomy, rule)
+    folded = {**replacements, **folds(anatomy.program)}
+    x = values[start]
 
-    def to(value: int, image: Array) -> Array:
-        return replay(anatomy.program, {**values, anatomy.x: image}, [value], replacements)[0]
+    def to(value: Value, image: Array) -> Array:
+        return replay(anatomy.program, {**values, start: image}, [value], folded)[0]
 
     if not starts_alone(anatomy, place):
         activation, trunk = jax.vjp(lambda image: to(place.value, image), x)

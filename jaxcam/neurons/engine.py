@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -19,8 +20,17 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxcam.neurons.active import ActivePass, Entries, Step, entries
-from jaxcam.neurons.backward import LayerPass, all_replacements, bytes_per_unit, layer_pass, starts_alone
+from jaxcam.neurons.backward import (
+    LayerPass,
+    all_replacements,
+    blackened,
+    bytes_per_unit,
+    layer_pass,
+    starts_alone,
+)
 from jaxcam.neurons.chain import Link, activity, chain_below, geometry, is_convolution, pooling
+from jaxcam.neurons.cuts import Walk, Ways
+from jaxcam.program.devices import mesh_for
 from jaxcam.program.layers import Anatomy, Place, study
 from jaxcam.program.trace import Static, Value, split
 from jaxcam.program.transform import given
@@ -59,6 +69,7 @@ class Engine:
         dtype: Any = jnp.float32,
     ) -> None:
         check_rule(rule, steps)
+        self.model = model
         self.arrays, self.static = split(model)
         # Integrated gradients are plain gradients along a path.
         self.steps = steps if rule == "integrated" else 0
@@ -72,6 +83,16 @@ class Engine:
         named = [layers] if isinstance(layers, str) else layers
         self.layers = tuple(dict.fromkeys(self.anatomy.find(name).name for name in named))
         self.chains = {name: self._chain(name) for name in self.layers}
+        self.mesh = mesh_for(1, self.arrays)
+
+    @functools.cached_property
+    def ways(self) -> Ways:
+        """The pieces that the plain pass goes through."""
+        images = self.anatomy.program.avals[self.anatomy.x]
+        anatomy = self.anatomy
+        if self.steps:
+            anatomy = _study(self.model, (self.steps + 1, *images.shape[1:]), images.dtype)
+        return Ways(anatomy, [anatomy.find(name) for name in self.layers], self.rule, self.mesh)
 
     def _chain(self, name: str) -> list[Link]:
         """The chain the active pass walks below a layer; empty where the plain pass is the way."""
@@ -83,6 +104,12 @@ class Engine:
         # A chain that ends above other layers (a block of a residual network) would leave most of the way to the plain
         # pass, and a forward pass of its own: then that one does all of it.
         return chain if chain and self.anatomy.is_input(chain[-1].source) else []
+
+    def chunk(self, name: str, units: int) -> int:
+        """How many of a layer's units the plain pass sends back at once."""
+        each = bytes_per_unit(self.anatomy, self.anatomy.find(name)) * (self.steps + 1)
+        ways = 1 if self.mesh is None else self.mesh.size
+        return ways * fitting(-(-units // ways), each, self.memory)
 
     def image(self, x: Array) -> ImageUnits:
         """Runs the network forward for one image (1, h, w, c)."""
@@ -106,12 +133,19 @@ class ImageUnits:
     def layer(self, name: str) -> LayerUnits:
         """One layer, ready to send units back."""
         engine = self.engine
-        if name in self.passes and (walk := self._walk(name)) is not None:
+        if name in self.passes and (walk := self._active(name)) is not None:
             return LayerUnits(engine, name, self.passes[name], walk, self.passes[name].dead.shape[-1])
-        state = _prepare(engine.arrays, engine.static, self.x, name, engine.rule, engine.steps)
-        return LayerUnits(engine, name, state, None, state.dead.shape[-1])
+        head = self._plain.head(name)
+        state = PathPass(head, self.x) if engine.steps else head
+        return LayerUnits(engine, name, state, self._plain, state.dead.shape[-1])
 
-    def _walk(self, name: str) -> ActivePass | None:
+    @functools.cached_property
+    def _plain(self) -> Walk:
+        """The plain pass, for all layers."""
+        engine = self.engine
+        return Walk(engine.ways, engine.arrays, path(self.x, engine.steps) if engine.steps else self.x)
+
+    def _active(self, name: str) -> ActivePass | None:
         """The active pass below a layer, unless its matrices would not fit; steps are shared between layers."""
         anatomy, chain = self.engine.anatomy, self.engine.chains[name]
         parts = []
@@ -139,14 +173,14 @@ class LayerUnits:
         engine: whose model it is.
         name: the layer's.
         state: the forward pass, ready to go back.
-        walk: the active pass below the layer's input, where there is one.
+        walk: the way back: through the active entries below the layer's input, or the plain one.
         units: how many there are.
     """
 
     engine: Engine
     name: str
     state: LayerPass | PathPass
-    walk: ActivePass | None
+    walk: ActivePass | Walk
     units: int
 
     @functools.cached_property
@@ -163,16 +197,11 @@ class LayerUnits:
     @functools.cached_property
     def chunk(self) -> int:
         """How many units go back at once within the memory given."""
-        if self.walk is not None:
-            each = (
-                3
-                * 4
-                * (self.walk.rows() + int(np.prod(self.engine.anatomy.program.avals[self.engine.anatomy.x].shape)))
-            )
-        else:
-            each = bytes_per_unit(self.engine.anatomy, self.engine.anatomy.find(self.name)) * (self.engine.steps + 1)
-        fitting = max(1, self.engine.memory // each)
-        return int(min(self.units, _LARGEST_CHUNK, 1 << (fitting.bit_length() - 1)))
+        anatomy = self.engine.anatomy
+        if isinstance(self.walk, ActivePass):
+            pixels = math.prod(anatomy.program.avals[anatomy.x].shape)
+            return fitting(self.units, 3 * 4 * (self.walk.rows() + pixels), self.engine.memory)
+        return self.engine.chunk(self.name, self.units)
 
     def chunks(self, units: np.ndarray) -> Iterator[tuple[np.ndarray, Array]]:
         """Sends units back.
@@ -191,8 +220,8 @@ class LayerUnits:
 
     def maps(self, units: np.ndarray, count: int | None = None) -> Array:
         """The maps (b, 1, h, w, c) of units (b,), of which the first `count` are looked at."""
-        if self.walk is None:
-            return _send_back(self.state, units)
+        if isinstance(self.walk, Walk):
+            return self.walk.maps(self.name, self.state, units)
         cotangents = np.asarray(_first(self.state, units))
         bottom = np.zeros((int(np.prod(self.walk.bottom)), len(units)), np.float32)
         bottom[:, :count] = self.walk(cotangents[:, :count])
@@ -221,20 +250,29 @@ def check_rule(rule: str, steps: int = 1) -> None:
         raise ValueError(f"integrated gradients take at least 1 step; got steps={steps}")
 
 
-@functools.partial(jax.jit, static_argnames=("static", "layer", "rule", "steps"))
-def _prepare(arrays: list[Any], static: Static, x: Array, layer: str, rule: str, steps: int) -> LayerPass | PathPass:
-    return prepare(static.join(arrays), x, layer, rule, steps)
+def fitting(units: int, each: int, memory: int) -> int:
+    """How many units go back at once: a power of two, unless these are all.
+
+    Args:
+        units: how many there are.
+        each: bytes that one takes.
+        memory: bytes there are.
+    """
+    many = max(1, memory // each)
+    return min(units, _LARGEST_CHUNK, 1 << (many.bit_length() - 1))
+
+
+def path(x: Array, steps: int) -> Array:
+    """Images on the straight way from black to x by the midpoint rule, then x: (steps·n + n, h, w, c)."""
+    places = jnp.asarray((np.arange(steps) + 0.5) / steps, x.dtype)
+    return jnp.concatenate([(places.reshape(-1, *[1] * x.ndim) * x).reshape(-1, *x.shape[1:]), x])
 
 
 def prepare(model: Any, x: Array, layer: str, rule: str, steps: int = 0) -> LayerPass | PathPass:
     """One layer by the plain pass; by integrated gradients in so many steps, if any are given."""
-    images = x
-    if steps:
-        places = jnp.asarray((np.arange(steps) + 0.5) / steps, x.dtype)
-        path = places.reshape(-1, *[1] * x.ndim) * x
-        images = jnp.concatenate([path.reshape(-1, *x.shape[1:]), x])
+    images = path(x, steps) if steps else x
     anatomy, arrays = study(model, images)
-    state = layer_pass(anatomy, arrays, images, anatomy.find(layer), rule)
+    state = layer_pass(anatomy, given(anatomy, arrays, images), anatomy.find(layer), rule, anatomy.x)
     return PathPass(state, x) if steps else state
 
 
@@ -263,9 +301,16 @@ class PathPass:
 
     def maps(self, units: Array) -> Array:
         """Units (b,) ↦ their maps (b, n, h, w, c); a dead unit's map is black."""
-        gradients = self.path.maps(units)[:, : -len(self.x)]
-        mean = jnp.mean(gradients.reshape(len(units), -1, *self.x.shape), axis=1)
-        return LayerPass.blacken(self, units, mean * self.x)  # type: ignore[arg-type]
+        return self.finish(units, self.sent(units))
+
+    def sent(self, units: Array) -> Array:
+        """Units (b,) ↦ their derivatives at all points of the path, (b, m·n + n, h, w, c)."""
+        return self.path.sent(units)
+
+    def finish(self, units: Array, derivatives: Array) -> Array:
+        """The integral of the derivatives, (b, n, h, w, c)."""
+        along = derivatives[:, : -len(self.x)].reshape(len(units), -1, *self.x.shape)
+        return blackened(self.dead[:, units], jnp.mean(along, axis=1) * self.x)
 
 
 @functools.partial(jax.jit, static_argnames=("static", "layers", "rule"))
@@ -278,18 +323,14 @@ def _forward(
     for name in layers:
         place = anatomy.find(name)
         chains[name] = (place, chain_below(anatomy, place))
+    values = given(anatomy, arrays, x)
     passes = {
-        name: layer_pass(anatomy, arrays, x, place, rule, bottom=links[-1].source)
+        name: layer_pass(anatomy, values, place, rule, anatomy.x, bottom=links[-1].source)
         for name, (place, links) in chains.items()
     }
     links = list({link.top: link for _, chain in chains.values() for link in chain}.values())
-    facts = activity(anatomy, given(anatomy, arrays, x), links, all_replacements(anatomy, rule))
+    facts = activity(anatomy, values, links, all_replacements(anatomy, rule))
     return passes, {str(link.top): fact for link, fact in zip(links, facts, strict=True)}
-
-
-@jax.jit
-def _send_back(state: LayerPass | PathPass, units: Array) -> Array:
-    return state.maps(units)
 
 
 @jax.jit
@@ -302,7 +343,7 @@ def _first(state: LayerPass, units: Array) -> Array:
 def _finish(state: LayerPass, cotangents: Array, units: Array, shape: tuple[int, ...]) -> Array:
     """From the lowest convolution's input to the image."""
     signal = cotangents.T.reshape(len(units), 1, *shape)
-    return state.blacken(units, jax.vmap(state.trunk)(signal)[0])
+    return state.finish(units, jax.vmap(state.trunk)(signal)[0])
 
 
 def maps_in_chunks(

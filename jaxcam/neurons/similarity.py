@@ -74,7 +74,7 @@ def maps(
     ):
         raise ValueError(f"layer '{layer}' has units 0 to {count - 1}; got units={units}")
     if _is_traced(engine, x):
-        chunk = LayerUnits(engine, layer, None, None, len(wanted)).chunk  # type: ignore[arg-type]
+        chunk = engine.chunk(layer, len(wanted))
         rule, steps = engine.rule, engine.steps
         each = [
             maps_in_chunks(prepare(model, x[i : i + 1], layer, rule, steps), jnp.asarray(wanted), chunk)
@@ -168,7 +168,7 @@ def _traced_similarity(
         for i in range(len(x)):
             state = prepare(model, x[i : i + 1], name, engine.rule, engine.steps)
             units = jnp.arange(state.dead.shape[-1])
-            chunk = LayerUnits(engine, name, state, None, len(units)).chunk
+            chunk = engine.chunk(name, len(units))
             rows.append(
                 maps_in_chunks(state, units, chunk, functools.partial(_row, chosen.function, references[i : i + 1]))
             )

@@ -12,6 +12,7 @@ from neurons_twins import close
 from jaxcam.neurons import active
 from jaxcam.neurons.active import ActivePass, Convolution, entries
 from jaxcam.neurons.backward import bytes_per_unit
+from jaxcam.neurons.cuts import Walk
 from jaxcam.neurons.engine import Engine, LayerUnits
 
 pytestmark = pytest.mark.optimized
@@ -176,8 +177,8 @@ CONDITIONS = {
 def test_the_walk_equals_the_plain_pass(pooled, condition, rule):
     net = changed(pooled, **CONDITIONS[condition])
     for walked, straight in both_ways(net, rule):
-        assert walked.walk is not None
-        assert straight.walk is None
+        assert isinstance(walked.walk, ActivePass)
+        assert isinstance(straight.walk, Walk)
         np.testing.assert_array_equal(walked.dead, straight.dead)
         np.testing.assert_allclose(walked.activation, straight.activation, rtol=1e-5, atol=1e-6)
         units = np.arange(walked.units)
@@ -255,7 +256,7 @@ def test_a_small_memory_budget_goes_the_plain_way_unit_by_unit(pooled):
         Engine(pooled.model, pooled.x.shape, ["c"], "guided", memory=memory).image(pooled.x).layer("c")
         for memory in (1 << 30, 9_000)
     )
-    assert (roomy.walk is None, tight.walk is None) == (False, True)
+    assert [type(sender.walk) for sender in (roomy, tight)] == [ActivePass, Walk]
     assert (roomy.chunk, tight.chunk) == (4, 1)
     found = [np.asarray(maps) for _, maps in tight.chunks(np.arange(4))]
     close(np.concatenate(found), roomy.maps(np.arange(4)), TOLERANCE)
@@ -266,4 +267,4 @@ def test_a_chunk_is_the_largest_power_of_two_that_fits(pooled, units_that_fit, c
     engine = Engine(pooled.model, pooled.x.shape, ["b"], "deconv")
     each = bytes_per_unit(engine.anatomy, engine.anatomy.find("b"))
     engine.memory = int(units_that_fit * each)
-    assert LayerUnits(engine, "b", None, None, 5).chunk == chunk
+    assert engine.chunk("b", 5) == chunk
