@@ -61,10 +61,10 @@ if TYPE_CHECKING:
         smooth_grad,
         xrai,
     )
-    from jaxcam.program import Layer, accelerate, deconv, guided, layers, patch, tag, tap
+    from jaxcam.program import Layer, accelerate, deconv, devices, guided, layers, patch, tag, tap
 
 _ROOMS = ("data", "models", "neurons", "quality", "studies", "training", "viewing")
-_PROGRAM = ("Layer", "accelerate", "deconv", "guided", "layers", "patch", "tag", "tap")
+_PROGRAM = ("Layer", "accelerate", "deconv", "devices", "guided", "layers", "patch", "tag", "tap")
 
 __all__ = [  # noqa: RUF022 - by room
     "__version__",
@@ -80,6 +80,7 @@ __all__ = [  # noqa: RUF022 - by room
     "Layer",
     "accelerate",
     "deconv",
+    "devices",
     "guided",
     "layers",
     "patch",

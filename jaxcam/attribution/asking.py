@@ -31,8 +31,8 @@ from jaxcam.attribution.budget import check_fits
 from jaxcam.attribution.finite import culprit
 from jaxcam.attribution.targets import Target, check_target, predicted, score
 from jaxcam.program.batch import batch_dependence
-from jaxcam.program.devices import IMAGES, divided, mesh_for, spread
 from jaxcam.program.rewrite import accelerate
+from jaxcam.program.sharing import IMAGES, divided, mesh_for, spread
 from jaxcam.program.trace import Static, split, trace
 from jaxcam.program.transform import RuleError
 

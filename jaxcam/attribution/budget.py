@@ -8,7 +8,6 @@ whose activations fit. The answer does not depend on the size.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -16,8 +15,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxcam.program.devices import IMAGES, spread, ways
+from jaxcam.program.memory import total_bytes
 from jaxcam.program.recognize import activations, is_affine
+from jaxcam.program.sharing import IMAGES, spread, ways
 from jaxcam.program.trace import Program, Value, trace_model
 
 # What the activations of one chunk may take: enough for full speed, small beside any machine's memory.
@@ -118,21 +118,13 @@ def bytes_per_pass(program: Program) -> int:
     return sum(math.prod(program.avals[value].shape) * program.avals[value].dtype.itemsize for value in kept & live)
 
 
-def available_memory() -> int:
-    """Bytes of memory that JAX's first device has; the machine's, on a CPU."""
-    stats = jax.devices()[0].memory_stats()
-    if stats and "bytes_limit" in stats:
-        return int(stats["bytes_limit"])
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
 def check_fits(program: Program, shape: tuple[int, ...]) -> None:
     """Raises if one pass over the batch needs more memory than the device has.
 
     Raises:
         ValueError: it does; the message says how many images would fit.
     """
-    needed, there = bytes_per_pass(program), available_memory()
+    needed, there = bytes_per_pass(program), total_bytes()
     if needed > there:
         fit = max(0, int(shape[0] * there / needed))
         advice = f"explain at most {fit} at once" if fit else "explain smaller images"

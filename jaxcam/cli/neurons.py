@@ -68,7 +68,19 @@ from jaxcam.cli.run_directory import RunDirectory
 )
 @options.outputs
 @click.option(
-    "--memory", metavar="MIB", type=options.Whole(1), default=1024, show_default=True, help="Used for chunks of units."
+    "--precision",
+    type=click.Choice(["float32", "tensorfloat32", "bfloat16"]),
+    default="float32",
+    show_default=True,
+    help="Of the matrix products. With fewer bits the first class is measured in float32 as well, to tell what that "
+    "changes.",
+)
+@click.option(
+    "--memory",
+    metavar="SIZE",
+    type=options.Size(),
+    help="That the process may take (of a GPU, where it is one), as 2GB: decides how many units go back at once. "
+    "Default: half of what is free.",
 )
 @click.option(
     "--distributed",
@@ -99,8 +111,9 @@ def neurons(ctx: click.Context, out: Path, overwrite: bool, quiet: bool, **given
     """
     me = meet(given)
     run = RunDirectory("neurons", out, ctx.params, overwrite=overwrite)
-    from jaxcam.cli.units import asked, draw, results_of, summary, write_similarity
+    from jaxcam.cli.units import asked, draw, precision_changes, results_of, summary, write_similarity
     from jaxcam.neurons import sweep
+    from jaxcam.program.memory import peak_bytes
 
     network, average, classes, described = asked(given, progress=bars(quiet))
     measure = functools.partial(
@@ -120,7 +133,8 @@ def neurons(ctx: click.Context, out: Path, overwrite: bool, quiet: bool, **given
             "seed": network.trained.get("seed"),
             "average": given["average"],
         },
-        memory=given["memory"] << 20,
+        precision=given["precision"],
+        memory=given["memory"],
         progress=bars(quiet),
         processes=me,
     )
@@ -133,7 +147,9 @@ def neurons(ctx: click.Context, out: Path, overwrite: bool, quiet: bool, **given
         found = measure()
         write_similarity(out / "similarity.csv", found)
         draw(found, out)
-        results = results_of(found)
+        results = {**results_of(found), "memory": {"budget": given["memory"], "peak": peak_bytes()}}
+        if given["precision"] != "float32":
+            results["precision"] = precision_changes(network.model, found)
         run.finish(model=network.describe(), data=described, seed=network.trained.get("seed"), results=results)
     click.echo(f"{summary(results)}\n\n{out}")
     return results

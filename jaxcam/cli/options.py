@@ -1,8 +1,9 @@
 """Options that several commands share, worded once."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import click
 
@@ -25,6 +26,23 @@ class Whole(click.ParamType):
         if number < self.least:
             self.fail(f"{number} is too small; give {self.least} or more", param, ctx)
         return number
+
+
+class Size(click.ParamType):
+    """An amount of memory with its unit, in bytes."""
+
+    name = "size"
+    _UNITS: ClassVar = {"MB": 10**6, "GB": 10**9, "TB": 10**12, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40}
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)\s*", value)
+        if found is None or found[2].upper() not in self._UNITS:
+            self.fail(f"{value!r} is no amount of memory; give a number and a unit, 2GB or 512MB", param, ctx)
+        if (size := int(float(found[1]) * self._UNITS[found[2].upper()])) < 1:
+            self.fail(f"{value!r} is no memory at all", param, ctx)
+        return size
 
 
 def out(command: Decorated) -> Decorated:

@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from jaxcam.cli.datasets import open_data
 from jaxcam.cli.networks import Network, open_again, open_given, refuse
 from jaxcam.cli.outputs import select_outputs
 from jaxcam.files import write_atomically
-from jaxcam.neurons import MEASURES, Sweep
+from jaxcam.neurons import MEASURES, Sweep, changes, similarity
 from jaxcam.neurons.prune import peak_layer
 from jaxcam.viewing import figures
 
@@ -107,10 +108,42 @@ def results_of(sweep: Sweep) -> dict[str, Any]:
     }
 
 
+def precision_changes(model: Any, sweep: Sweep) -> dict[str, Any]:
+    """What the sweep's precision changed: its first class, measured in float32 as well, layer by layer."""
+    attrs = sweep.attrs
+    exact = similarity(
+        model,
+        sweep.average[:1],
+        sweep.layers,
+        rule=attrs["rule"],
+        against=attrs["against"],
+        metric=attrs["metric"],
+        target=0,
+        steps=attrs.get("steps", 32),
+    )
+    found = {layer: sweep.similarity(layer)[0] for layer in sweep.layers}
+    changed = changes(found, {layer: np.asarray(values[0]) for layer, values in exact.items()})
+    return {"of": attrs["precision"], "class": sweep.classes[0], "layers": {k: asdict(v) for k, v in changed.items()}}
+
+
 def summary(results: Mapping[str, Any]) -> str:
     """The same as a table for the terminal."""
     rows = [
         (layer, values["units"], f"{values['similarity']:.3f}", f"{values['dead_share']:.0%}")
         for layer, values in results["layers"].items()
     ]
-    return table(["layer", "units", f"mean {results['metric']}", "dead"], rows) + f"\n\nthe peak is {results['peak']}"
+    lines = [table(["layer", "units", f"mean {results['metric']}", "dead"], rows), ""]
+    lines.append(f"the peak is {results['peak']}")
+    if "precision" in results:
+        layers = results["precision"]["layers"].values()
+        lines.append(
+            f"{results['precision']['of']} against float32, class {results['precision']['class']}: rank correlation "
+            f"from {min(v['rank_correlation'] for v in layers):.4f} up, largest difference "
+            f"{max(v['largest_difference'] for v in layers):.2g}"
+        )
+    if "memory" in results:
+        budget = results["memory"]["budget"]
+        lines.append(
+            f"peak memory {results['memory']['peak'] / 1e9:.1f} GB" + (f" of {budget / 1e9:.1f} GB" if budget else "")
+        )
+    return "\n".join(lines)

@@ -3,6 +3,7 @@
 from jaxcam.neurons.averages import class_averages, confidences, log_odds
 from jaxcam.neurons.hosts import Processes, ProcessLost, join
 from jaxcam.neurons.measures import MEASURES, Measure, measure
+from jaxcam.neurons.precision import PRECISIONS, Change, changes
 from jaxcam.neurons.prune import peak_layer, prune
 from jaxcam.neurons.pruning import pruning_study
 from jaxcam.neurons.pruning_table import PruningRow, PruningSummary, read_pruning, summarize_pruning, write_pruning
@@ -12,12 +13,15 @@ from jaxcam.neurons.sweep import sweep
 
 __all__ = [
     "MEASURES",
+    "PRECISIONS",
+    "Change",
     "Measure",
     "ProcessLost",
     "Processes",
     "PruningRow",
     "PruningSummary",
     "Sweep",
+    "changes",
     "class_averages",
     "confidences",
     "join",

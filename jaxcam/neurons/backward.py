@@ -25,6 +25,7 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array
 
+from jaxcam.neurons.precision import in_bfloat16
 from jaxcam.program.layers import Anatomy, Place
 from jaxcam.program.recognize import is_affine
 from jaxcam.program.rewrite import folds, rewrites
@@ -74,6 +75,7 @@ def layer_pass(
     rule: str,
     start: Value,
     bottom: Value | None = None,
+    precision: str = "float32",
 ) -> LayerPass:
     """Runs the network forward from a value to a layer, and prepares the way back to that value.
 
@@ -85,9 +87,9 @@ def layer_pass(
         start: the images, or a value that they reach the layer through (`cuts.py`).
         bottom: the value where the trunk sets out for `start`, if not the layer's own input (somebody else goes from
             there to here).
+        precision: of the matrix products (`precision.py`).
     """
-    replacements = all_replacements(anatomy, rule)
-    folded = {**replacements, **folds(anatomy.program)}
+    replacements, folded = all_replacements(anatomy, rule, precision), folded_too(anatomy, rule, precision)
     x = values[start]
 
     def to(value: Value, image: Array) -> Array:
@@ -123,9 +125,18 @@ def layer_pass(
     return LayerPass(activation, dead, first, trunk)
 
 
-def all_replacements(anatomy: Anatomy, rule: str) -> Replacements:
-    """A rule's rectifiers and the rewrites that make a program fast."""
-    return {**rewrites(anatomy.program), **rectifier_replacements(anatomy, rule)}
+def all_replacements(anatomy: Anatomy, rule: str, precision: str = "float32") -> Replacements:
+    """A rule's rectifiers, and the products of a program rewritten: faster, or in fewer bits."""
+    products = rewrites(anatomy.program)
+    if precision == "bfloat16":
+        products = {**products, **in_bfloat16(anatomy, products)}
+    return {**products, **rectifier_replacements(anatomy, rule)}
+
+
+def folded_too(anatomy: Anatomy, rule: str, precision: str) -> Replacements:
+    """The same for a stretch between inputs of layers, where batch norm can go into the kernels."""
+    found = all_replacements(anatomy, rule, precision)
+    return {**found, **folds(anatomy.program)} if precision != "bfloat16" else found
 
 
 def starts_alone(anatomy: Anatomy, place: Place) -> bool:
@@ -197,19 +208,3 @@ def _conv_step(node: Node, shape: tuple[int, ...], d: Array, weights: Array, uni
         result += near[..., None, :] * weights[place]
     order = (spec.lhs_spec[0], *spec.lhs_spec[2:], spec.lhs_spec[1])
     return jnp.transpose(result, (*(order.index(axis) for axis in range(len(order))), len(order)))
-
-
-def bytes_per_unit(anatomy: Anatomy, place: Place) -> int:
-    """How much memory one unit's way back takes at its widest, from the traced sizes."""
-    upstream, widest = anatomy.program.leading_to(place.value), 0
-    for node in anatomy.program.nodes:
-        if not upstream.isdisjoint(v for v in node.outputs if v is not None):
-            sizes = [_bytes(anatomy, v) for v in {*node.operands, *node.outputs} if v in anatomy.live]
-            widest = max(widest, sum(sizes))
-    # The cotangents of a node's operand and result, and one copy in another layout.
-    return max(2 * widest, 1)
-
-
-def _bytes(anatomy: Anatomy, value: Any) -> int:
-    aval = anatomy.program.avals[value]
-    return int(aval.size) * aval.dtype.itemsize

@@ -20,12 +20,11 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array
 
-from jaxcam.neurons.backward import LayerPass, all_replacements, layer_pass, starts_alone
-from jaxcam.program.devices import divided, spread
+from jaxcam.neurons.backward import LayerPass, folded_too, layer_pass, starts_alone
 from jaxcam.program.layers import Anatomy, Place
 from jaxcam.program.once import Once
 from jaxcam.program.recognize import is_affine
-from jaxcam.program.rewrite import folds
+from jaxcam.program.sharing import divided, spread
 from jaxcam.program.trace import Value, replay
 
 
@@ -59,11 +58,14 @@ class Ways:
         anatomy: the network's, for as many images as go through it at once.
         places: the layers wanted.
         rule: "guided", "gradient" or "deconv".
+        precision: of the matrix products.
         mesh: of the devices that share the units.
     """
 
-    def __init__(self, anatomy: Anatomy, places: Sequence[Place], rule: str, mesh: Mesh | None) -> None:
-        self.anatomy, self.rule, self.mesh = anatomy, rule, mesh
+    def __init__(
+        self, anatomy: Anatomy, places: Sequence[Place], rule: str, *, precision: str, mesh: Mesh | None
+    ) -> None:
+        self.anatomy, self.rule, self.precision, self.mesh = anatomy, rule, precision, mesh
         self.cuts = cuts(anatomy, places)
         self.start = {place.name: self._start(place) for place in places}
         self.head = {place.name: Once(self._head(place)) for place in places}
@@ -82,13 +84,14 @@ class Ways:
         start = self.cuts[self._start(place)]
 
         def head(value: Array, arrays: list[Any]) -> LayerPass:
-            return layer_pass(self.anatomy, {**self._given(arrays), start: value}, place, self.rule, start)
+            values = {**self._given(arrays), start: value}
+            return layer_pass(self.anatomy, values, place, self.rule, start, precision=self.precision)
 
         return head
 
     def _piece(self, below: Value, above: Value) -> Callable[[Array, list[Any]], tuple[Array, Any]]:
         program = self.anatomy.program
-        replacements = {**all_replacements(self.anatomy, self.rule), **folds(program)}
+        replacements = folded_too(self.anatomy, self.rule, self.precision)
 
         def piece(value: Array, arrays: list[Any]) -> tuple[Array, Any]:
             given = self._given(arrays)

@@ -11,7 +11,8 @@ import dataclasses
 import difflib
 import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -23,21 +24,19 @@ from jaxcam.neurons.active import ActivePass, Entries, Step, entries
 from jaxcam.neurons.backward import (
     LayerPass,
     all_replacements,
-    blackened,
-    bytes_per_unit,
     layer_pass,
     starts_alone,
 )
+from jaxcam.neurons.budget import MEMORY, bytes_per_unit, fitting
 from jaxcam.neurons.chain import Link, activity, chain_below, geometry, is_convolution, pooling
 from jaxcam.neurons.cuts import Walk, Ways
-from jaxcam.program.devices import mesh_for
+from jaxcam.neurons.passes import PathPass, path
+from jaxcam.neurons.precision import check_precision, products
 from jaxcam.program.layers import Anatomy, Place, study
+from jaxcam.program.sharing import mesh_for
 from jaxcam.program.trace import Static, Value, split
 from jaxcam.program.transform import given
 
-# What the chunks may take by default: large enough for matrix products to be fast, small beside any machine's memory.
-MEMORY = 1 << 30
-_LARGEST_CHUNK = 512
 MAP_RULES = ("guided", "gradient", "deconv", "integrated")
 
 
@@ -47,10 +46,12 @@ class Engine:
     Args:
         model: any callable `x -> outputs`.
         shape: of one batch (1, h, w, c).
-        dtype: of the images.
         layers: the layers wanted; None for every convolution.
         rule: "guided", "gradient" or "deconv".
-        memory: bytes the chunks may take.
+        steps: of integrated gradients.
+        precision: of the matrix products (`precision.py`).
+        memory: bytes the chunks may take on each device.
+        dtype: of the images.
 
     Raises:
         ValueError: no such layer, no layer at all, images the model fails on, or an operation the rule says nothing
@@ -65,16 +66,18 @@ class Engine:
         rule: str,
         *,
         steps: int = 32,
+        precision: str = "float32",
         memory: int = MEMORY,
         dtype: Any = jnp.float32,
     ) -> None:
         check_rule(rule, steps)
-        self.model = model
+        check_precision(precision)
+        self.model, self.precision = model, precision
         self.arrays, self.static = split(model)
         # Integrated gradients are plain gradients along a path.
         self.steps = steps if rule == "integrated" else 0
         self.rule, self.memory = "gradient" if rule == "integrated" else rule, memory
-        self.anatomy = _study(model, shape, dtype)
+        self.anatomy = _study(model, shape, dtype, precision)
         all_replacements(self.anatomy, self.rule)  # an operation without a rule is told before anything runs
         if layers is None:
             layers = [place.name for place in self.anatomy.places if place.kind == "conv"]
@@ -91,14 +94,17 @@ class Engine:
         images = self.anatomy.program.avals[self.anatomy.x]
         anatomy = self.anatomy
         if self.steps:
-            anatomy = _study(self.model, (self.steps + 1, *images.shape[1:]), images.dtype)
-        return Ways(anatomy, [anatomy.find(name) for name in self.layers], self.rule, self.mesh)
+            anatomy = _study(self.model, (self.steps + 1, *images.shape[1:]), images.dtype, self.precision)
+        places = [anatomy.find(name) for name in self.layers]
+        return Ways(anatomy, places, self.rule, precision=self.precision, mesh=self.mesh)
 
     def _chain(self, name: str) -> list[Link]:
         """The chain the active pass walks below a layer; empty where the plain pass is the way."""
         place = self.anatomy.find(name)
-        suitable = self.rule in {"guided", "gradient"} and not self.steps and jax.default_backend() == "cpu"
-        if not suitable or not starts_alone(self.anatomy, place) or not is_convolution(place.node, self.anatomy):
+        suitable = self.rule in {"guided", "gradient"} and not self.steps and self.precision == "float32"
+        if not suitable or jax.default_backend() != "cpu":
+            return []
+        if not starts_alone(self.anatomy, place) or not is_convolution(place.node, self.anatomy):
             return []
         chain = chain_below(self.anatomy, place)
         # A chain that ends above other layers (a block of a residual network) would leave most of the way to the plain
@@ -213,10 +219,32 @@ class LayerUnits:
             Units (b,) and their maps (b', 1, h, w, c), b' ≥ b: the last chunk is filled up, so that nothing compiles
             twice.
         """
-        for start in range(0, len(units), self.chunk):
-            some = units[start : start + self.chunk]
-            filled = np.resize(some, self.chunk)
-            yield some, self.maps(filled, len(some))
+        done = 0
+        while done < len(units):
+            some = units[done : done + self.chunk]
+            try:
+                found = jax.block_until_ready(self.maps(np.resize(some, self.chunk), len(some)))
+            except (MemoryError, jax.errors.JaxRuntimeError) as error:
+                self._halve(error)
+                continue
+            yield some, found
+            done += len(some)
+
+    def _halve(self, error: Exception) -> None:
+        """Half as many units at once from now on, if it was memory that ran out; raises what cannot be helped."""
+        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise error
+        if self.chunk <= (1 if self.engine.mesh is None else self.engine.mesh.size):
+            raise MemoryError(f"one unit of layer '{self.name}' at a time takes more than there is") from error
+        before = self.chunk
+        while self.chunk == before:
+            self.engine.memory //= 2
+            del self.chunk
+        warnings.warn(
+            f"memory ran out in layer '{self.name}' with {before} units at once; going on with {self.chunk}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
 
     def maps(self, units: np.ndarray, count: int | None = None) -> Array:
         """The maps (b, 1, h, w, c) of units (b,), of which the first `count` are looked at."""
@@ -228,10 +256,11 @@ class LayerUnits:
         return _finish(self.state, bottom, units, self.walk.bottom)
 
 
-def _study(model: Any, shape: tuple[int, ...], dtype: Any) -> Anatomy:
+def _study(model: Any, shape: tuple[int, ...], dtype: Any, precision: str) -> Anatomy:
     """Reads a model; what goes wrong inside it is told in one line."""
     try:
-        return study(model, jax.ShapeDtypeStruct(shape, dtype))[0]
+        with products(precision):
+            return study(model, jax.ShapeDtypeStruct(shape, dtype))[0]
     except Exception as error:
         if not callable(model):
             raise
@@ -248,69 +277,6 @@ def check_rule(rule: str, steps: int = 1) -> None:
         )
     if steps < 1:
         raise ValueError(f"integrated gradients take at least 1 step; got steps={steps}")
-
-
-def fitting(units: int, each: int, memory: int) -> int:
-    """How many units go back at once: a power of two, unless these are all.
-
-    Args:
-        units: how many there are.
-        each: bytes that one takes.
-        memory: bytes there are.
-    """
-    many = max(1, memory // each)
-    return min(units, _LARGEST_CHUNK, 1 << (many.bit_length() - 1))
-
-
-def path(x: Array, steps: int) -> Array:
-    """Images on the straight way from black to x by the midpoint rule, then x: (steps·n + n, h, w, c)."""
-    places = jnp.asarray((np.arange(steps) + 0.5) / steps, x.dtype)
-    return jnp.concatenate([(places.reshape(-1, *[1] * x.ndim) * x).reshape(-1, *x.shape[1:]), x])
-
-
-def prepare(model: Any, x: Array, layer: str, rule: str, steps: int = 0) -> LayerPass | PathPass:
-    """One layer by the plain pass; by integrated gradients in so many steps, if any are given."""
-    images = path(x, steps) if steps else x
-    anatomy, arrays = study(model, images)
-    state = layer_pass(anatomy, given(anatomy, arrays, images), anatomy.find(layer), rule, anatomy.x)
-    return PathPass(state, x) if steps else state
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class PathPass:
-    """A layer's pass along the straight path from black to the images: integrated gradients by the midpoint rule.
-
-    IGᵤ(x) = x · (1/m) Σᵢ ∂Σaᵤ/∂x at (i − ½)/m · x.
-
-    Attributes:
-        path: the pass at the m points of the path, and at the images themselves.
-        x: the images (n, h, w, c).
-    """
-
-    path: LayerPass
-    x: Array
-
-    @property
-    def activation(self) -> Array:
-        return self.path.activation[-len(self.x) :]
-
-    @property
-    def dead(self) -> Array:
-        return self.path.dead[-len(self.x) :]
-
-    def maps(self, units: Array) -> Array:
-        """Units (b,) ↦ their maps (b, n, h, w, c); a dead unit's map is black."""
-        return self.finish(units, self.sent(units))
-
-    def sent(self, units: Array) -> Array:
-        """Units (b,) ↦ their derivatives at all points of the path, (b, m·n + n, h, w, c)."""
-        return self.path.sent(units)
-
-    def finish(self, units: Array, derivatives: Array) -> Array:
-        """The integral of the derivatives, (b, n, h, w, c)."""
-        along = derivatives[:, : -len(self.x)].reshape(len(units), -1, *self.x.shape)
-        return blackened(self.dead[:, units], jnp.mean(along, axis=1) * self.x)
 
 
 @functools.partial(jax.jit, static_argnames=("static", "layers", "rule"))
@@ -344,21 +310,3 @@ def _finish(state: LayerPass, cotangents: Array, units: Array, shape: tuple[int,
     """From the lowest convolution's input to the image."""
     signal = cotangents.T.reshape(len(units), 1, *shape)
     return state.finish(units, jax.vmap(state.trunk)(signal)[0])
-
-
-def maps_in_chunks(
-    state: LayerPass | PathPass, units: Array, chunk: int, reduce: Callable[[Array], Array] = lambda maps: maps
-) -> Array:
-    """Maps under an outer `jit`, where nothing can depend on values: the plain pass, chunk by chunk.
-
-    Args:
-        state: the layer's pass.
-        units: (m,).
-        chunk: how many go back at once.
-        reduce: applied to the maps (b, n, h, w, c) of each chunk as they appear; keeps the first axis.
-    """
-    count = len(units)
-    chunk = min(chunk, count)
-    filled = jnp.resize(units, (-(-count // chunk), chunk))
-    reduced = jax.lax.map(lambda some: reduce(state.maps(some)), filled)
-    return reduced.reshape(-1, *reduced.shape[2:])[:count]

@@ -12,8 +12,10 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxcam.neurons.averages import Images
-from jaxcam.neurons.engine import MEMORY, Engine, LayerUnits, check_rule, maps_in_chunks, prepare
+from jaxcam.neurons.budget import MEMORY
+from jaxcam.neurons.engine import Engine, LayerUnits, check_rule
 from jaxcam.neurons.measures import Measure, measure
+from jaxcam.neurons.passes import maps_in_chunks, prepare
 from jaxcam.program.trace import Static, split
 from jaxcam.program.transform import Ruled
 
@@ -28,6 +30,7 @@ def maps(
     rule: str = "guided",
     *,
     steps: int = 32,
+    precision: str = "float32",
     memory: int = MEMORY,
 ) -> Float[Array, "units n h w c"]:
     """What in each image a unit responds to: one map for each unit of a layer.
@@ -41,7 +44,8 @@ def maps(
         units: which units, each in [0, u); None for all.
         rule: "guided" (guided backpropagation), "gradient", "deconv" or "integrated" (integrated gradients from black).
         steps: of integrated gradients.
-        memory: bytes the chunks may take.
+        precision: of the matrix products, "float32", "tensorfloat32" or "bfloat16".
+        memory: bytes the chunks may take on each device.
 
     Returns:
         Raw maps (units, n, h, w, c) with sign, in units of activation per unit of x (of activation, if integrated). A
@@ -63,7 +67,8 @@ def maps(
     """
     check_images(x)
     x = jnp.asarray(x)
-    engine = Engine(model, (1, *x.shape[1:]), [layer], rule, steps=steps, memory=memory, dtype=x.dtype)
+    options: dict[str, Any] = {"steps": steps, "precision": precision, "memory": memory, "dtype": x.dtype}
+    engine = Engine(model, (1, *x.shape[1:]), [layer], rule, **options)
     count = engine.anatomy.layer(engine.anatomy.find(layer)).units
     wanted = np.arange(count) if units is None else np.asarray(units)
     if (
@@ -75,11 +80,8 @@ def maps(
         raise ValueError(f"layer '{layer}' has units 0 to {count - 1}; got units={units}")
     if _is_traced(engine, x):
         chunk = engine.chunk(layer, len(wanted))
-        rule, steps = engine.rule, engine.steps
-        each = [
-            maps_in_chunks(prepare(model, x[i : i + 1], layer, rule, steps), jnp.asarray(wanted), chunk)
-            for i in range(len(x))
-        ]
+        how = (layer, engine.rule, engine.steps, precision)
+        each = [maps_in_chunks(prepare(model, x[i : i + 1], *how), jnp.asarray(wanted), chunk) for i in range(len(x))]
         return jnp.concatenate(each, axis=1)
     found = []
     for i in range(len(x)):
@@ -98,6 +100,7 @@ def similarity(
     metric: str = "cosine",
     target: int | Sequence[int] | None = None,
     steps: int = 32,
+    precision: str = "float32",
     memory: int = MEMORY,
 ) -> dict[str, Float[Array, "n u"]]:
     """How similar the map of every unit is to the image, or to the map of the network's answer.
@@ -115,7 +118,8 @@ def similarity(
         target: the class whose logit is meant by "confidence": one for all images, one for each, or None for the
             predicted.
         steps: of integrated gradients.
-        memory: bytes the chunks may take.
+        precision: of the matrix products, "float32", "tensorfloat32" or "bfloat16".
+        memory: bytes the chunks may take on each device.
 
     Returns:
         For each layer (n, u). A dead unit has what the measure gives a black map: 0 for cosine.
@@ -133,7 +137,8 @@ def similarity(
     """
     check_images(x)
     x, chosen = jnp.asarray(x), measure(metric)
-    engine = Engine(model, (1, *x.shape[1:]), layers, rule, steps=steps, memory=memory, dtype=x.dtype)
+    options: dict[str, Any] = {"steps": steps, "precision": precision, "memory": memory, "dtype": x.dtype}
+    engine = Engine(model, (1, *x.shape[1:]), layers, rule, **options)
     references = reference(model, x, against, rule, target, steps)
     if _is_traced(engine, x):
         return _traced_similarity(engine, model, x, references, chosen)
@@ -166,7 +171,7 @@ def _traced_similarity(
     for name in engine.layers:
         rows = []
         for i in range(len(x)):
-            state = prepare(model, x[i : i + 1], name, engine.rule, engine.steps)
+            state = prepare(model, x[i : i + 1], name, engine.rule, engine.steps, engine.precision)
             units = jnp.arange(state.dead.shape[-1])
             chunk = engine.chunk(name, len(units))
             rows.append(

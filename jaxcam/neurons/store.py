@@ -39,7 +39,7 @@ from jaxcam.version import __version__
 
 EXTREMES = 8  # units shown at either end of a layer
 THUMBNAIL = 64  # the longest side of a map that is kept
-_FORMAT = 1
+_FORMAT = 2
 
 
 def versions() -> dict[str, str]:
@@ -60,6 +60,7 @@ class Store:
         self.path, self.group = path, group
         self.layers: list[str] = list(group.attrs["layers"])  # type: ignore[arg-type]
         self.classes: list[str] = list(group.attrs["classes"])  # type: ignore[arg-type]
+        self.memory = int(group.attrs["memory"])  # type: ignore[arg-type]
         self.units = {name: int(_array(group, f"{name}/similarity").shape[1]) for name in self.layers}
 
     @classmethod
@@ -72,13 +73,15 @@ class Store:
         averages: np.ndarray,
         outputs: int,
         options: dict[str, Any],
+        memory: int,
         identity: dict[str, str],
         describe: dict[str, Any],
         alone: bool = True,
     ) -> Store:
         """Opens the store for writing; makes it if it is not there.
 
-        Not `alone`, it is there already, and others may be writing to it.
+        Not `alone`, it is there already, and others may be writing to it. `memory`, the bytes that chunks of units may
+        take, is what the store was begun with: the last bits of its numbers depend on it.
 
         Raises:
             ValueError: there is a store already, of something else; or something that is no store.
@@ -89,6 +92,7 @@ class Store:
             "format": _FORMAT,
             "jaxcam": versions()["jaxcam"],
             **options,
+            "memory": memory,
             "layers": list(layers),
             "classes": list(classes),
             "versions": versions(),
@@ -207,7 +211,7 @@ def _check_same(path: Path, there: dict[str, Any], here: dict[str, Any]) -> None
     for key in ("model", "averages"):
         if there["identity"].get(key) != here["identity"].get(key):
             differing.append(f"another {key.rstrip('s')}" if key == "model" else "other class averages")
-    for key in ("rule", "against", "metric", "steps", "classes", "versions"):
+    for key in ("rule", "against", "metric", "steps", "precision", "classes", "versions"):
         if there.get(key) != here.get(key):
             differing.append(f"{key} {there.get(key)} instead of {here.get(key)}")
     if there.get("layers") != here.get("layers"):

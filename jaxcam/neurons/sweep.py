@@ -24,7 +24,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from skimage.measure import block_reduce
 
 from jaxcam.neurons.averages import Images, confidences
-from jaxcam.neurons.engine import MEMORY, Engine, LayerUnits
+from jaxcam.neurons.budget import chunk_memory
+from jaxcam.neurons.engine import Engine, LayerUnits
 from jaxcam.neurons.hosts import Crew, Item, Processes
 from jaxcam.neurons.measures import Measure, measure
 from jaxcam.neurons.similarity import check_images, layer_similarity, reference
@@ -43,7 +44,8 @@ def sweep(
     metric: str = "cosine",
     steps: int = 32,
     describe: dict[str, Any] | None = None,
-    memory: int = MEMORY,
+    precision: str = "float32",
+    memory: int | None = None,
     progress: bool = True,
     processes: Processes | None = None,
 ) -> Sweep:
@@ -66,7 +68,10 @@ def sweep(
         steps: of integrated gradients.
         describe: what is to be kept with the store as attributes: the model's name, the data, the seed; anything JSON
             can say.
-        memory: bytes the chunks may take.
+        precision: of the matrix products, "float32", "tensorfloat32" or "bfloat16".
+        memory: bytes that the whole process may take (on GPUs, of each one's memory): it decides how many units go back
+            at once. None for half of what is free. Where it runs out nevertheless, half as many go on, with a warning.
+            A store that is continued keeps to what it was begun with unless another number is given here.
         progress: show a bar.
         processes: this one among several that make the same call, from `jaxcam.neurons.join`: each does its part, and
             all return when everything is done.
@@ -76,7 +81,8 @@ def sweep(
 
     Raises:
         ValueError: the store at `out` is of another model, data or options; averages that are constant or have NaN;
-            no such layer, rule or measure.
+            no such layer, rule, measure or precision; a memory that is taken before anything is measured.
+        MemoryError: not even one unit at a time fits.
         OSError: the disk is full, or another process is lost; what was measured so far is kept, and the same call goes
             on from there.
 
@@ -94,10 +100,13 @@ def sweep(
     names = [str(i) for i in range(len(averages))] if classes is None else [str(name) for name in classes]
     _check(averages, names)
     averages, chosen = averages.astype(np.float32), measure(metric)
-    engine = Engine(model, (1, *averages.shape[1:]), layers, rule, steps=steps, memory=memory)
+    engine = Engine(model, (1, *averages.shape[1:]), layers, rule, steps=steps, precision=precision)
     references = np.asarray(reference(model, jnp.asarray(averages), against, rule, list(range(len(averages))), steps))
     confidence = np.asarray(confidences(model, averages))  # what fails, fails before there is a store
-    options = {"rule": rule, "against": against, "metric": metric, **({"steps": steps} if rule == "integrated" else {})}
+    options: dict[str, Any] = {"rule": rule, "against": against, "metric": metric, "precision": precision}
+    if rule == "integrated":
+        options["steps"] = steps
+    chunks = chunk_memory(memory)
     make = functools.partial(
         Store.create_or_continue,
         out,
@@ -106,12 +115,18 @@ def sweep(
         averages=averages,
         outputs=confidence.shape[1],
         options=options,
+        memory=chunks,
         identity={"model": _fingerprint(engine), "averages": _digest([averages])},
         describe=describe or {},
     )
 
+    def opened(alone: bool) -> Store:
+        store = make(alone=alone)
+        engine.memory = store.memory if memory is None else chunks
+        return store
+
     def prepared() -> tuple[Store, list[Item]]:
-        store = make()
+        store = opened(alone=True)
         items = store.missing()
         if items:
             store.write_confidence(confidence)
@@ -124,7 +139,7 @@ def sweep(
     with Crew(processes, Path(out)) as crew:
         # The first one makes the store and says what is missing; only then do the others open it.
         items = crew.agree(lambda: prepared()[1])
-        store = make(alone=False)
+        store = opened(alone=False)
         own = crew.mine(items, [store.units[layer] for _, layer in items])
         work(store, own, progress=progress and processes.index == 0)
         crew.wait(lambda: not store.missing())

@@ -2,6 +2,7 @@
 
 from jaxcam.program.layers import Layer, layers, tag
 from jaxcam.program.rewrite import accelerate
+from jaxcam.program.sharing import devices
 from jaxcam.program.transform import deconv, guided, patch, tap
 
-__all__ = ["Layer", "accelerate", "deconv", "guided", "layers", "patch", "tag", "tap"]
+__all__ = ["Layer", "accelerate", "deconv", "devices", "guided", "layers", "patch", "tag", "tap"]

@@ -13,8 +13,9 @@ import numpy as np
 from jaxtyping import Array, Float, Shaped
 
 from jaxcam.attribution.asking import check_chunk
-from jaxcam.attribution.budget import available_memory, mapped
+from jaxcam.attribution.budget import mapped
 from jaxcam.attribution.targets import per_output
+from jaxcam.program.memory import total_bytes
 from jaxcam.program.regions import Regions, partition
 from jaxcam.program.trace import Static
 from jaxcam.studies.answers import batches
@@ -135,10 +136,10 @@ def linear_piece(model: Any, x: Any, *, outputs: Any = None, chunk: int | None =
     size = (
         program.avals[regions.anatomy.x].size * len(x) * len(chosen) * program.avals[regions.anatomy.x].dtype.itemsize
     )
-    if size > available_memory() / 2:
+    if size > total_bytes() / 2:
         raise ValueError(
             f"W of {len(x)} images and {len(chosen)} outputs takes {size / 1e9:.1f} GB, and there are "
-            f"{available_memory() / 1e9:.1f}; ask about fewer outputs, outputs=[…], or fewer images"
+            f"{total_bytes() / 1e9:.1f}; ask about fewer outputs, outputs=[…], or fewer images"
         )
     images = max(1, at_once(regions, chunk) // len(chosen))
     rows = jnp.asarray(chosen)

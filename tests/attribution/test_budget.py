@@ -67,16 +67,16 @@ def test_a_pass_keeps_the_image_and_what_convolutions_and_rectifiers_give():
 
 def test_images_that_do_not_fit_are_refused_with_how_many_would(monkeypatch):
     per_pass = budget.bytes_per_pass(trace_model(network, IMAGES)[0])
-    monkeypatch.setattr(budget, "available_memory", lambda: per_pass // 2)
+    monkeypatch.setattr(budget, "total_bytes", lambda: per_pass // 2)
     x = IMAGES + 0
     with pytest.raises(ValueError, match="explain at most 1 at once") as error:
         jc.saliency(lambda x: network(x), x)
     assert "\n" not in str(error.value)
-    monkeypatch.setattr(budget, "available_memory", lambda: 100)
+    monkeypatch.setattr(budget, "total_bytes", lambda: 100)
     with pytest.raises(ValueError, match="explain smaller images"):
         jc.saliency(lambda x: network(x), x)
 
 
 def test_there_is_memory():
-    assert budget.available_memory() > 1 << 28
-    assert np.isfinite(budget.available_memory())
+    assert budget.total_bytes() > 1 << 28
+    assert np.isfinite(budget.total_bytes())

@@ -11,7 +11,7 @@ from neurons_twins import close
 
 from jaxcam.neurons import active
 from jaxcam.neurons.active import ActivePass, Convolution, entries
-from jaxcam.neurons.backward import bytes_per_unit
+from jaxcam.neurons.budget import bytes_per_unit
 from jaxcam.neurons.cuts import Walk
 from jaxcam.neurons.engine import Engine, LayerUnits
 

@@ -10,7 +10,7 @@ from neurons_twins import close, compilations, definition
 
 import jaxcam as jc
 from jaxcam.neurons import maps
-from jaxcam.neurons.engine import maps_in_chunks, prepare
+from jaxcam.neurons.passes import maps_in_chunks, prepare
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,72 @@
+"""How many units go back at once: as many as fit in the memory there is for them.
+
+A chunk of another size gives the same numbers but for their last bits. A sweep that goes on where another one stopped
+must give the same bits, so it takes its chunks from the store, not from what happens to be free today.
+"""
+
+from __future__ import annotations
+
+import jax
+
+from jaxcam.program.layers import Anatomy, Place
+from jaxcam.program.memory import free_bytes, held_bytes
+from jaxcam.program.trace import Value
+
+# What chunks take on a CPU unless asked otherwise: enough for matrix products to be fast, small beside any machine.
+MEMORY = 1 << 30
+_LARGEST_CHUNK = 512
+
+
+def chunk_memory(budget: int | None) -> int:
+    """Bytes that the chunks of a sweep may take on each device.
+
+    Args:
+        budget: what the whole process may take; half of it is for libraries, the model and what JAX compiles. None
+            for half of what is free, but on CPUs no more than `MEMORY`, as more does not make them faster.
+
+    Raises:
+        ValueError: the process has taken that much already.
+    """
+    if budget is None:
+        half = max(1, free_bytes() // 2)
+        if jax.default_backend() == "cpu":
+            half = min(half, MEMORY)
+        return 1 << (half.bit_length() - 1)  # not another number for every byte somebody takes
+    if (held := held_bytes()) > budget // 2:
+        raise ValueError(
+            f"a memory of {budget / 1e9:.2g} GB is too small: libraries and the model take {held / 1e9:.2g} GB before "
+            f"anything is measured; give {2.5 * held / 1e9:.2g} GB or more"
+        )
+    return budget // 2
+
+
+def fitting(units: int, each: int, memory: int) -> int:
+    """How many units go back at once: a power of two, unless these are all.
+
+    Args:
+        units: how many there are.
+        each: bytes that one takes.
+        memory: bytes there are.
+
+    Example:
+        >>> fitting(100, each=10, memory=75), fitting(3, each=10, memory=75), fitting(3, each=10, memory=1)
+        (4, 3, 1)
+    """
+    many = max(1, memory // each)
+    return min(units, _LARGEST_CHUNK, 1 << (many.bit_length() - 1))
+
+
+def bytes_per_unit(anatomy: Anatomy, place: Place) -> int:
+    """How much memory one unit's plain way back takes at its widest, from the traced sizes."""
+    upstream, widest = anatomy.program.leading_to(place.value), 0
+    for node in anatomy.program.nodes:
+        if not upstream.isdisjoint(v for v in node.outputs if v is not None):
+            sizes = [_bytes(anatomy, v) for v in {*node.operands, *node.outputs} if v in anatomy.live]
+            widest = max(widest, sum(sizes))
+    # The cotangents of a node's operand and result, and one copy in another layout.
+    return max(2 * widest, 1)
+
+
+def _bytes(anatomy: Anatomy, value: Value | None) -> int:
+    aval = anatomy.program.avals[value]  # type: ignore[index]
+    return int(aval.size) * aval.dtype.itemsize
