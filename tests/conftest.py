@@ -37,6 +37,20 @@ def _optimized(request):
     jax.config.update("jax_disable_most_optimizations", before)
 
 
+@pytest.fixture
+def compiled():
+    """How many programs XLA compiled since the test began."""
+    count = []
+
+    def listen(event, _, **__):
+        if event == "/jax/core/compile/backend_compile_duration":
+            count.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield lambda: len(count)
+    jax.monitoring.unregister_event_duration_listener(listen)
+
+
 def pytest_collection_modifyitems(items):
     if os.environ.get("JAXCAM_SLOW") == "1":
         return

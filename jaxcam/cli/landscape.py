@@ -53,9 +53,7 @@ from jaxcam.cli.run_directory import RunDirectory
     "--chunk",
     metavar="N",
     type=options.Whole(1),
-    default=1,
-    show_default=True,
-    help="Points at once; for accelerators.",
+    help="Points at once; more than one for each device pays on accelerators only.  [default: one for each device]",
 )
 @options.out
 @options.quiet

@@ -132,6 +132,13 @@ def spread(values: Any, axis: str = VARIANTS, dim: int = 0) -> Any:
     return jax.tree_util.tree_map(one, values)
 
 
+def brought_home(values: Any, mesh: Mesh | None) -> Any:
+    """A pytree of arrays that a mesh computed, free to be used on any device; the arrays themselves without a mesh."""
+    return (
+        values if mesh is None else jax.tree_util.tree_map(lambda array: jax.numpy.asarray(np.asarray(array)), values)
+    )
+
+
 def ways(axis: str = VARIANTS) -> int:
     """Into how many parts the program being traced deals an axis out."""
     mesh = _mesh.get()

@@ -14,11 +14,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from jaxcam.attribution.asking import check_count
 from jaxcam.files import write_atomically
 from jaxcam.program.rewrite import accelerate
+from jaxcam.program.sharing import divided, mesh_for, spread
 from jaxcam.program.trace import Static, split
 from jaxcam.studies.directions import check_directions, random_directions
 
@@ -60,7 +62,7 @@ def landscape(
     points: int = 51,
     normalize: str = "filter",
     out: str | os.PathLike[str] | None = None,
-    chunk: int = 1,
+    chunk: int | None = None,
     progress: Any = None,
 ) -> Landscape:
     """The loss around a point of parameter space, over one or two directions.
@@ -79,7 +81,8 @@ def landscape(
         points: steps along each direction; an odd number has the center among them, where the span is symmetric.
         normalize: "filter", "layer" or "none", of random directions.
         out: an .npz file that is written as the work goes on, and gone on with if it is there.
-        chunk: points at once, by vmap; more than 1 pays on accelerators, not on CPUs.
+        chunk: points at once, by vmap; None for one on each device that shares the work (`jc.devices`). More pays on
+            accelerators, not on CPUs.
         progress: called with (points done, points in all) after each chunk.
 
     Returns:
@@ -111,12 +114,14 @@ def landscape(
     function, static = split(loss)
     form = split(parameters)[1]
     flat = [split(direction)[0] for direction in directions]
-    evaluate = partial(_values, static, form, function, arrays, flat)
+    mesh = mesh_for(1, (function, arrays, flat))
+    evaluate = partial(_values, static, form, mesh, function, arrays, flat)
     center = _center(evaluate, len(axes), loss)
     done = _read(out, grid, arrays, flat, center) if out is not None else np.empty(0)
     values = np.full(len(grid), np.nan)
     values[: len(done)] = done
-    size = min(check_count(chunk, "chunk"), len(grid))
+    share = 1 if mesh is None else mesh.size
+    size = min(share if chunk is None else check_count(chunk, "chunk"), len(grid))
     written = len(done)
     for begin in range(len(done), len(grid), size):
         end = min(begin + size, len(grid))
@@ -225,9 +230,15 @@ class ClassificationLoss:
         return jax.lax.scan(add, jnp.zeros((), self.images.dtype), (self.images, self.labels, self.shares))[0]
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@partial(jax.jit, static_argnums=(0, 1, 2))
 def _values(
-    loss: Static, form: Static, function: list[Any], arrays: list[Any], directions: list[list[Any]], steps: Array
+    loss: Static,
+    form: Static,
+    mesh: Mesh | None,
+    function: list[Any],
+    arrays: list[Any],
+    directions: list[list[Any]],
+    steps: Array,
 ) -> Array:
     """The loss at each of some points (n, d), all in one vmap."""
 
@@ -240,7 +251,8 @@ def _values(
         ]
         return loss.join(function)(form.join(moved))
 
-    return at(steps[0])[None] if len(steps) == 1 else jax.vmap(at)(steps)
+    with divided(mesh):
+        return at(steps[0])[None] if len(steps) == 1 else jax.vmap(at)(spread(steps))
 
 
 def _parameters(parameters: Any) -> tuple[list[Any], Static]:

@@ -10,12 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.sharding import Mesh
 from jaxtyping import Array
 
 from jaxcam.data import Dataset
 from jaxcam.data.checks import listed
 from jaxcam.data.splits import permutation
 from jaxcam.models import save
+from jaxcam.program.sharing import brought_home, mesh_for
 from jaxcam.training.arrays import Form, put_back, take_apart
 from jaxcam.training.bar import Bar
 from jaxcam.training.checkpoint import State, describe_model, read_state, write_state
@@ -103,6 +105,7 @@ def train(
         raise ValueError(f"{type(model).__name__} has nothing to train: it holds no nnx.Param")
     _check_data(form.join(parameters, statistics), train, test)
     options = Options(float(learning_rate), float(weight_decay), seed)
+    mesh = mesh_for(batch, (parameters, statistics))
     state = State(parameters, statistics, adam().init(parameters), History())
     chosen: dict[str, Any] = {"batch": batch, **options._asdict()}
     settings = chosen | {
@@ -134,7 +137,7 @@ def train(
         steps = math.ceil(train.count / batch)
         with Bar(epochs, steps, state, progress) as bar, Curves(place / CURVES, state.history) as curves:
             while state.epoch < epochs:
-                following = _run_epoch(form, state, train, test, batch, options, bar)
+                following = _run_epoch(form, state, train, test, batch, options, mesh, bar)
                 keep(following, place / MODEL)
                 if keep_every and following.epoch % keep_every == 0:
                     keep(following, _epoch_file(place, following.epoch))
@@ -147,12 +150,20 @@ def train(
         kept = f"{state.epoch} of {epochs} epochs are kept in {place}, the same call goes on from there"
         raise KeyboardInterrupt(f"training stopped; {kept if state.epoch else 'no epoch was complete'}") from None
     finally:
-        put_back(model, form, state.parameters, state.statistics)
+        # A model that has learned on several devices is not bound to them.
+        put_back(model, form, *(brought_home(arrays, mesh) for arrays in (state.parameters, state.statistics)))
     return state.history
 
 
 def _run_epoch(
-    form: Form, state: State, train: Dataset, test: Dataset, batch: int, options: Options, bar: Bar
+    form: Form,
+    state: State,
+    train: Dataset,
+    test: Dataset,
+    batch: int,
+    options: Options,
+    mesh: Mesh | None,
+    bar: Bar,
 ) -> State:
     epoch = state.epoch + 1
     order = permutation(train.count, int(options.seed), epoch)
@@ -164,7 +175,7 @@ def _run_epoch(
         x, y = train.images[chosen], train.labels[chosen]
         number = state.epoch * len(batches) + index
         parameters, statistics, moments, *figures = train_step(
-            form, parameters, statistics, moments, x, y, number, options
+            form, parameters, statistics, moments, x, y, number, options, mesh=mesh
         )
         done.append((figures[0], figures[1]))
         # Looking at the step before keeps the device busy with this one.
@@ -172,7 +183,7 @@ def _run_epoch(
     bar.show(epoch, _checked(done, len(batches) - 1, epoch))
     shares = np.array([len(chosen) for chosen in batches]) / train.count
     train_loss, train_accuracy = shares @ np.array(done, np.float64)
-    tested = tally(functools.partial(score_step, form, parameters, statistics), test, batch)
+    tested = tally(functools.partial(score_step, form, parameters, statistics, mesh=mesh), test, batch)
     if not math.isfinite(tested.loss):
         raise ValueError(f"the test loss is {tested.loss} after epoch {epoch}: {REMEDY}")
     row = Epoch(epoch, float(train_loss), float(train_accuracy), tested.loss, tested.accuracy)

@@ -7,9 +7,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from jaxcam.program import accelerate
+from jaxcam.program.sharing import IMAGES, divided, spread
 from jaxcam.training.arrays import Arrays, Form, statistics_of
 
 
@@ -76,7 +78,7 @@ class Options(NamedTuple):
     seed: int | Array
 
 
-@functools.partial(jax.jit, static_argnums=0, donate_argnums=(1, 2, 3))
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=(1, 2, 3), static_argnames="mesh")
 def train_step(
     form: Form,
     parameters: Arrays,
@@ -86,6 +88,7 @@ def train_step(
     y: Array,
     number: int | Array,
     options: Options,
+    mesh: Mesh | None = None,
 ) -> tuple[Arrays, Arrays, Any, Array, Array]:
     """One step. A last, smaller batch compiles once more; to pad it would be wrong for batch norm.
 
@@ -95,22 +98,25 @@ def train_step(
         x, y: a batch (n, h, w, c) and its labels (n,).
         number: of the step, from 0; with the seed it determines the noise of dropout.
         options: learning rate, weight decay, seed.
+        mesh: of the devices that share the images.
 
     Returns:
         parameters, statistics and moments after the step; the loss and the accuracy of the batch before it.
     """
     key = jax.random.fold_in(jax.random.key(options.seed), number)
     differentiated = jax.value_and_grad(accelerate(loss_function(form)), has_aux=True)
-    (loss, (accuracy, statistics)), gradient = differentiated(parameters, statistics, x, y, key)
+    with divided(mesh):
+        x, y = spread((x, y), IMAGES)
+        (loss, (accuracy, statistics)), gradient = differentiated(parameters, statistics, x, y, key)
     optimizer = adam(options.learning_rate, options.weight_decay)
     updates, moments = optimizer.update(gradient, moments, parameters)
     parameters = {name: value + updates[name] for name, value in parameters.items()}
     return parameters, statistics, moments, loss, accuracy
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=0, static_argnames="mesh")
 def score_step(
-    form: Form, parameters: Arrays, statistics: Arrays, x: Array, y: Array
+    form: Form, parameters: Arrays, statistics: Arrays, x: Array, y: Array, mesh: Mesh | None = None
 ) -> tuple[Float[Array, " n"], Bool[Array, " n"]]:
     """Each image's cross entropy and whether its largest logit is that of its class, in evaluation mode."""
 
@@ -118,7 +124,8 @@ def score_step(
         result: Array = form.join(parameters, statistics)(x)
         return result
 
-    return scores(accelerate(logits)(parameters, statistics, x), y)
+    with divided(mesh):
+        return scores(accelerate(logits)(parameters, statistics, spread(x, IMAGES)), y)
 
 
 def scores(logits: Float[Array, "n k"], y: Int[Array, " n"]) -> tuple[Float[Array, " n"], Bool[Array, " n"]]:

@@ -13,7 +13,7 @@ from jaxcam.neurons import active
 from jaxcam.neurons.active import ActivePass, Convolution, entries
 from jaxcam.neurons.budget import bytes_per_unit
 from jaxcam.neurons.cuts import Walk
-from jaxcam.neurons.engine import Engine, LayerUnits
+from jaxcam.neurons.engine import Engine
 
 pytestmark = pytest.mark.optimized
 
