@@ -1,0 +1,110 @@
+"""How much memory a sweep takes: what decides it, what a store remembers, what happens when it runs out."""
+
+import numpy as np
+import pytest
+from neurons_nets import NETS
+from neurons_twins import close
+
+from jaxcam.neurons import budget, sweep
+from jaxcam.neurons.budget import chunk_memory
+from jaxcam.neurons.engine import Engine, LayerUnits
+from jaxcam.neurons.store import Store
+from jaxcam.program import memory
+
+
+@pytest.fixture
+def sender():
+    net = NETS["chain"]()
+    return Engine(net.model, net.x.shape, net.layers, "deconv").image(net.x).layer(net.layers[-1])
+
+
+def test_half_of_what_is_free_by_default_as_a_power_of_two(monkeypatch):
+    monkeypatch.setattr(budget, "free_bytes", lambda: 3000)
+    assert chunk_memory(None) == 1024
+    monkeypatch.setattr(budget, "free_bytes", lambda: 1 << 40)
+    assert chunk_memory(None) == budget.MEMORY  # more does not make CPUs faster
+    monkeypatch.setattr(budget.jax, "default_backend", lambda: "gpu")
+    assert chunk_memory(None) == 1 << 39
+
+
+def test_half_of_a_budget_is_for_chunks(monkeypatch):
+    monkeypatch.setattr(budget, "held_bytes", lambda: 4 * 10**8)
+    assert chunk_memory(10**9) == 5 * 10**8
+    with pytest.raises(ValueError, match=r"0.5 GB is too small: .* take 0.4 GB .*; give 1 GB or more"):
+        chunk_memory(5 * 10**8)
+
+
+def test_the_machine_tells_its_memory():
+    assert 0 < memory.held_bytes() <= 1.01 * memory.peak_bytes() <= memory.total_bytes()  # measured one after the other
+    assert 0 < memory.free_bytes() <= memory.total_bytes()
+
+
+def test_a_container_has_what_it_may_take(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "_LIMITS", tmp_path)
+    before = memory.total_bytes()
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory.total_bytes() == before
+    (tmp_path / "memory.max").write_text("4000\n")
+    (tmp_path / "memory.current").write_text("1500\n")
+    assert (memory.total_bytes(), memory.free_bytes()) == (4000, 2500)
+
+
+def failing(monkeypatch, most, error):
+    """Maps of more units than `most` at once run out of memory."""
+    asked, real = [], LayerUnits.maps
+
+    def maps(self, units, count=None):
+        asked.append(len(units))
+        if len(units) > most:
+            raise error
+        return real(self, units, count)
+
+    monkeypatch.setattr(LayerUnits, "maps", maps)
+    return asked
+
+
+def test_when_memory_runs_out_half_as_many_go_on(sender, monkeypatch):
+    whole = np.asarray(sender.maps(np.arange(6)))
+    asked = failing(monkeypatch, 2, MemoryError())
+    with pytest.warns(RuntimeWarning, match=r"memory ran out in layer '.*' with \d units at once; going on with \d"):
+        parts = list(sender.chunks(np.arange(6)))
+    assert asked[0] > 2
+    assert [len(units) for units, _ in parts] == [2, 2, 2]
+    close(np.concatenate([np.asarray(maps) for _, maps in parts]), whole, 1e-6)
+
+
+def test_not_even_one_unit_fits(sender, monkeypatch):
+    failing(monkeypatch, 0, MemoryError())
+    with pytest.warns(RuntimeWarning), pytest.raises(MemoryError, match=r"one unit of layer '.*' at a time takes more"):
+        list(sender.chunks(np.arange(6)))
+
+
+def test_another_error_is_not_taken_for_a_lack_of_memory(sender, monkeypatch):
+    failing(monkeypatch, 0, ZeroDivisionError("elsewhere"))
+    with pytest.raises(ZeroDivisionError, match="elsewhere"):
+        list(sender.chunks(np.arange(6)))
+
+
+def test_a_store_keeps_to_the_chunks_it_was_begun_with(tmp_path, monkeypatch):
+    net, seen = NETS["chain"](), []
+    averages = np.concatenate([np.asarray(net.x), np.asarray(net.x)[:, ::-1]])
+    real = Store.missing
+
+    def stopped(self):
+        seen.append(self.memory)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(budget, "free_bytes", lambda: 1 << 20)
+    monkeypatch.setattr(Store, "missing", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        sweep(net.model, averages, tmp_path / "s.zarr", progress=False)
+    monkeypatch.setattr(Store, "missing", real)
+    monkeypatch.setattr(budget, "free_bytes", lambda: 1 << 25)
+    taken = []
+    plain = LayerUnits.chunks
+    monkeypatch.setattr(
+        LayerUnits, "chunks", lambda self, units: taken.append(self.engine.memory) or plain(self, units)
+    )
+    sweep(net.model, averages, tmp_path / "s.zarr", progress=False)
+    assert seen == [1 << 19]
+    assert set(taken) == {1 << 19}
