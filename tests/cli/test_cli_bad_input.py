@@ -69,6 +69,9 @@ def test_what_does_not_exist_is_named_with_the_closest_that_does(jaxcam, out, wo
         (("train",), "Missing option '--out'"),
         (("neurons", "--rule", "guidde", "--out", "x"), "Invalid value for '--rule': 'guidde' is not one of"),
         (("neurons", "--metric", "cosin", "--out", "x"), "Invalid value for '--metric': 'cosin' is not one of"),
+        (("neurons", "--memory", "2048", "--out", "x"), "Invalid value for '--memory': '2048' is no amount of memory; give a number and"),
+        (("neurons", "--memory", "2 furlongs", "--out", "x"), "Invalid value for '--memory': '2 furlongs' is no amount of memory"),
+        (("neurons", "--memory", "0GB", "--out", "x"), "Invalid value for '--memory': '0GB' is no memory at all"),
         (("prune", "--neurons", "x", "--fraction", 1.2, "--out", "x"), "Invalid value for '--fraction'"),
     ],
 )  # fmt: skip
@@ -229,6 +232,11 @@ def test_a_bug_is_one_line_too_and_says_how_to_see_more(jaxcam, out, monkeypatch
     said = jaxcam("train", "--out", out)
     assert said.code == 70
     assert "Traceback" in said.err
+
+
+def test_a_memory_that_is_taken_already_says_what_would_do(runs, jaxcam, out):
+    line = refused(jaxcam("neurons", "--averages", "runs/averages", "--memory", "1MB", "--out", out))
+    assert line.startswith("a memory of 0.001 GB is too small: libraries and the model take")
 
 
 def test_running_out_of_memory_is_a_matter_of_the_environment(jaxcam, out, monkeypatch):

@@ -123,6 +123,21 @@ def test_neurons_computes_averages_of_its_own_where_no_run_is_given(runs, jaxcam
     np.testing.assert_array_equal(own.similarity("conv1"), given.similarity("conv1"))
 
 
+def test_fewer_bits_and_less_memory_are_told_of(runs, jaxcam, tmp_path):
+    words = ("neurons", "--averages", "runs/averages", "--layer", "conv1", "--out", tmp_path / "run")
+    said = jaxcam(*words, "--precision", "bfloat16", "--memory", "1000GB")
+    assert said.code == 0, said
+    results = manifest(tmp_path / "run")["results"]
+    assert results["memory"]["budget"] == 10**12
+    assert f"peak memory {results['memory']['peak'] / 1e9:.1f} GB of 1000.0 GB" in said.out
+    found, exact = (
+        open_sweep(run / "sweep.zarr").similarity("conv1") for run in (tmp_path / "run", Path("runs/neurons"))
+    )
+    change = results["precision"]["layers"]["conv1"]
+    assert change["largest_difference"] == pytest.approx(np.abs(found - exact)[0].max(), rel=1e-4)
+    assert f"bfloat16 against float32, class {results['precision']['class']}: rank correlation from" in said.out
+
+
 def test_a_finished_training_can_be_trained_further(runs, jaxcam, tmp_path):
     words = [word if word != "tinynet:make" else "runs/train" for word in TRAIN]
     said = jaxcam(*words, "--out", tmp_path / "further")
