@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import logging
 import os
 import platform
 import signal
@@ -67,7 +68,7 @@ def machine() -> str:
 
 
 def show_warnings_in_one_line() -> None:
-    """Sends the package's own warnings to standard error, a line each, and drops those of libraries."""
+    """Sends the package's own warnings to standard error, a line each, and drops what libraries have to say."""
 
     def show(message: Warning | str, category: type[Warning], filename: str, *_: Any, **__: Any) -> None:
         is_ours = filename.startswith(PACKAGE) and not issubclass(category, DeprecationWarning | FutureWarning)
@@ -75,6 +76,9 @@ def show_warnings_in_one_line() -> None:
             click.echo(f"jaxcam: warning: {' '.join(str(message).split())}", err=True)
 
     warnings.showwarning = show
+    if not os.environ.get("JAXCAM_DEBUG"):
+        # Zarr reads and writes in tasks; those that an interrupt leaves behind would be told of, with tracebacks.
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
 
 
 def stop_cleanly_on_sigterm() -> None:

@@ -72,6 +72,21 @@ def test_when_one_is_killed_the_others_say_so_and_another_number_finishes(
     assert not list(out.glob(".*"))
 
 
+@pytest.mark.slow
+def test_sigterm_ends_it_within_half_a_minute_and_the_same_command_goes_on(alone, start, workplace, tmp_path):
+    out = tmp_path / "run"
+    process = start(*WORDS, "--out", out)
+    while not (out / "sweep.zarr").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.terminate()
+    said = ended(process, timeout=30)
+    assert "the same command goes on" in refused(said, code=130)
+    assert not (out / "manifest.json").exists()
+    successful(workplace, *WORDS, "--out", out)
+    assert digest(out / "sweep.zarr") == alone
+
+
 def test_who_is_who_must_be_said(jaxcam, tmp_path):
     out = ("--out", tmp_path / "run")
     assert "go with --distributed" in refused(jaxcam(*WORDS, "--processes", 2, *out), code=2)
