@@ -6,13 +6,16 @@ are marked slow and run where JAXCAM_SLOW=1 says so. `.ci/run` does either in a 
 method they are evidence for, and record the errors they measure: see evidence.py.
 """
 
+import ctypes
 import gc
 import os
+import sys
 
 if os.environ.get("JAXCAM_OPTIMIZE") != "1":
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # for the processes that tests start
 
 import jax
+import psutil
 import pytest
 from evidence import measured, pytest_addoption, pytest_configure, pytest_sessionfinish, pytest_testnodedown
 
@@ -35,6 +38,20 @@ def _optimized(request):
     jax.config.update("jax_disable_most_optimizations", False)
     yield
     jax.config.update("jax_disable_most_optimizations", before)
+
+
+# What a test process may hold: compiled programs stay, and thousands of tests compile gigabytes of them.
+MOST = 3 << 30
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _forgotten():
+    yield
+    if psutil.Process().memory_info().rss > MOST:
+        jax.clear_caches()
+        gc.collect()
+        if sys.platform == "linux":  # what is free goes back to the system
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 @pytest.fixture
