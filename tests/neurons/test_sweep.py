@@ -383,9 +383,8 @@ def test_killed_three_times_and_started_again_the_store_is_the_same_to_the_byte(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(3))
-def test_killed_ten_times_and_started_again_the_store_is_the_same_to_the_byte(sweeper, uninterrupted, tmp_path, seed):
-    out = tmp_path / "sweep.zarr"
+def test_killed_ten_times_and_started_again_the_store_is_the_same_to_the_byte(sweeper, uninterrupted, tmp_path):
+    out, seed = tmp_path / "sweep.zarr", 0
     drawn = random.Random(seed)
     while_creating = [("files", drawn.randint(1, 25), 0.0) for _ in range(3)]
     while_starting = [("seconds", drawn.uniform(0.1, 2), 0.0)]
