@@ -40,7 +40,7 @@ RESULTS: dict[str, tuple[str, ...]] = {
     "leak-check": ("leaking", "clean", "leaks.csv", "maps.npz", "leaks.png", "sheet.png"),
     "clusters": ("clusters.csv", "clusters.npz", "clusters.png"),
     "concepts": ("concepts.csv", "concepts.npz", "concepts.png"),
-    "demo": ("train", "averages", "neurons", "prune", "report.html"),
+    "demo": ("train", "averages", "neurons", "prune", "report"),
 }
 """What each command writes, in this order, beside the two files above."""
 
