@@ -14,7 +14,7 @@ from jaxcam.neurons import MEASURES
 from jaxcam.viewing import interactive, packing, reading
 from jaxcam.viewing.figures.pictures import KINDS
 from jaxcam.viewing.figures.style import check_classes, short_names
-from jaxcam.viewing.runs import WHOLE, Run, layer_shapes, read_csv, read_npz, read_sweep
+from jaxcam.viewing.runs import WHOLE, Run, layer_shapes, read_csv, read_npz, read_sweep, times
 from jaxcam.viewing.tables import curve_table, dead_table, history_table, pruning_table
 
 RULES = {
@@ -144,7 +144,7 @@ def neurons(run: Run, index: int) -> dict[str, Any]:
                 "name": name,
                 "short": short[i],
                 "units": counts.units[i],
-                "shape": shapes[i],
+                "shape": times(shapes[i]),
                 "dead": counts.share[i],
                 "always": counts.always[i],
                 "mean": float(np.mean(similarity[name])),

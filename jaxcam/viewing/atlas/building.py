@@ -11,6 +11,7 @@ from jaxcam.program import Layer
 from jaxcam.version import __version__
 from jaxcam.viewing.atlas import pages, sprites
 from jaxcam.viewing.atlas.graph import chain
+from jaxcam.viewing.atlas.shown import Shown
 from jaxcam.viewing.report import contents
 from jaxcam.viewing.runs import MANIFEST, Run, find, layer_shapes, read_sweep
 
@@ -86,7 +87,7 @@ def atlas(
         layers, edges = list(asked.layers), list(asked.edges)
         if not layers:
             layers, edges = chain(sweep.layers, layer_shapes(sweep))
-        shown.append(pages.Shown(index, run, sweep, page["sweeps"][index], sheets, layers, edges, asked.note))
+        shown.append(Shown(index, run, sweep, page["sweeps"][index], sheets, layers, edges, asked.note))
     pages.write(building, page, runs, shown)
     (building / MARK).write_text(json.dumps({"title": "an atlas of jaxcam", "jaxcam": __version__}), "utf-8")
     _replace(target, building)

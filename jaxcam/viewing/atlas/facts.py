@@ -102,7 +102,7 @@ def exciting(runs: Sequence[Run], layer: str | None) -> Iterator[tuple[int, dict
         layer: its name; None for the outputs.
 
     Yields:
-        A unit, and `images` (n, h, w, c), their score, and `real` (nine, h, w, c) or None.
+        A unit, and `images` (n, h, w, c) and `real` (nine, h, w, c) or None.
 
     Raises:
         ValueError: maximized.npz is missing.
@@ -114,7 +114,7 @@ def exciting(runs: Sequence[Run], layer: str | None) -> Iterator[tuple[int, dict
         arrays = read_npz(run, "maximized.npz")
         for index, row in enumerate(results["units"]):
             real = arrays["real"][index] if "real" in arrays else None
-            yield int(row["unit"]), {"images": arrays["images"][index], "score": float(row["score"]), "real": real}
+            yield int(row["unit"]), {"images": arrays["images"][index], "real": real}
 
 
 def explained(runs: Sequence[Run]) -> Iterator[tuple[Mapping[str, Any], Path]]:

@@ -7,53 +7,19 @@ import base64
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-import PIL.Image
 from plotly.offline import get_plotlyjs
 
-from jaxcam.neurons import Sweep
-from jaxcam.program import Layer
 from jaxcam.viewing import packing
+from jaxcam.viewing.atlas import classes as of_classes
 from jaxcam.viewing.atlas import facts
 from jaxcam.viewing.atlas.graph import wires
-from jaxcam.viewing.atlas.sprites import Sheets
-from jaxcam.viewing.figures.pictures import KINDS
+from jaxcam.viewing.atlas.shown import Shown
 from jaxcam.viewing.report import environment, single_page, source
-from jaxcam.viewing.runs import Run, read_npz
-from jaxcam.viewing.studied import WIDEST
+from jaxcam.viewing.runs import Run, times
 
 SCRIPTS = ("charts.js", "atlas/atlas.js", "atlas/layer.js", "atlas/unit.js", "atlas/pages.js")
-ANSWERS = 3
-
-
-class Shown(NamedTuple):
-    """One sweep of the atlas: the run, its numbers, its part of the single page, its maps, the network around it."""
-
-    index: int
-    run: Run
-    sweep: Sweep
-    section: dict[str, Any]
-    sheets: Sheets
-    layers: list[Layer]
-    edges: list[tuple[str, str]]
-    note: str
-
-    @property
-    def prefix(self) -> str:
-        """What the names of its pages begin with."""
-        return f"s{self.index}-" if self.index else ""
-
-    def file(self, layer: int, kind: str = "layer") -> str:
-        """The page of a layer, or of its units."""
-        return f"{self.prefix}{kind}-{layer}.html"
-
-    def thumb(self, layer: str, k: int, unit: int) -> str:
-        """Where a unit's map is, for the style sheet."""
-        at, columns = int(self.sheets.places[layer][k][unit]), self.sheets.columns[layer]
-        file = self.sheets.files[layer][k]
-        return f"--x:{at % columns};--y:{at // columns};--n:{columns};background-image:url({file})"
 
 
 def write(folder: Path, page: dict[str, Any], runs: Sequence[Run], sweeps: Sequence[Shown]) -> None:
@@ -75,7 +41,7 @@ def write(folder: Path, page: dict[str, Any], runs: Sequence[Run], sweeps: Seque
     (folder / "plotly.js").write_text(get_plotlyjs(), "utf-8")
     (folder / "summary.html").write_text(single_page(page), "utf-8")
 
-    studies, classes = _studies(page), _classes(page, runs, sweeps, folder)
+    studies, classes = _studies(page), of_classes.entries(page, runs, sweeps, folder)
     shared = {"page": page, "sweeps": sweeps, "studies": studies, "classes": classes}
 
     def put(name: str, template: str, **own: Any) -> None:
@@ -124,7 +90,7 @@ def _index(
 
 def _studies(page: dict[str, Any]) -> list[dict[str, Any]]:
     """The pages that are a section of the single page: its template, a title, a short one, a line."""
-    found = []
+    found: list[dict[str, Any]] = []
 
     def add(template: str, title: str, label: str, line: str, study: Any = None) -> None:
         file = f"study-{len(found)}.html"
@@ -150,7 +116,7 @@ def _graph(shown: Shown) -> dict[str, Any]:
     dead = {name: shown.sweep.dead(name) for name in shown.sweep.layers}
     rows = []
     for layer in shown.layers:
-        row: dict[str, Any] = {"name": layer.name, "kind": layer.kind, "shape": " × ".join(map(str, layer.shape))}
+        row: dict[str, Any] = {"name": layer.name, "kind": layer.kind, "shape": times(layer.shape)}
         if layer.name in of:
             i, own = of[layer.name]
             always, some = dead[layer.name].all(0).mean(), dead[layer.name].any(0).mean()
@@ -187,7 +153,7 @@ def _layer(
     name, sheets, sweep = packed["name"], shown.sheets, shown.sweep
     exciting = {}
     for unit, found in facts.exciting(maximized, name):
-        exciting[unit] = _exciting(folder, f"{shown.prefix}{i}-{unit}", found)
+        exciting[unit] = of_classes.exciting(folder, f"{shown.prefix}{i}-{unit}", found)
     return packed | {
         "index": i,
         "page": shown.file(i),
@@ -201,104 +167,3 @@ def _layer(
         ),
         "exciting": exciting,
     }
-
-
-def _exciting(folder: Path, name: str, found: Mapping[str, Any]) -> dict[str, Any]:
-    """Writes the pictures that excite a unit and says where they are."""
-    (folder / f"images/best-{name}.webp").write_bytes(facts.webp(found["images"]))
-    entry = {"best": f"images/best-{name}.webp", "answers": len(found["images"]), "score": found["score"]}
-    if found["real"] is not None:
-        (folder / f"images/real-{name}.webp").write_bytes(facts.webp(found["real"]))
-        entry |= {"real": f"images/real-{name}.webp", "number": len(found["real"])}
-    return entry
-
-
-def _classes(
-    page: Mapping[str, Any], runs: Sequence[Run], sweeps: Sequence[Shown], folder: Path
-) -> list[dict[str, Any]]:
-    """Everything about each class, in the order in which runs name them."""
-    names = list(dict.fromkeys(name for shown in sweeps for name in shown.sweep.classes[: packing.CLASSES]))
-    names += [name for block in page["averages"] for name in block["classes"][: packing.CLASSES] if name not in names]
-    accuracy = dict(pair for training in page["trainings"] for pair in training["per_class"])
-    entries = {
-        name: {
-            "index": k,
-            "name": name,
-            "file": f"class-{k}.html",
-            "accuracy": accuracy.get(name),
-            "averages": [],
-            "portrait": None,
-            "extremes": [
-                (shown, _extremes(shown, name)) for shown in sweeps if name in shown.sweep.classes[: packing.CLASSES]
-            ],
-            "photographs": [],
-            "exciting": None,
-        }
-        for k, name in enumerate(names)
-    }
-    for run in (run for run in runs if run.command == "averages"):
-        _averages(entries, run)
-    for shown in sweeps:
-        for name, picture in zip(shown.section["pack"]["classes"], shown.section["pack"]["averages"], strict=True):
-            entries[name]["portrait"] = entries[name]["portrait"] or picture
-    for entry in entries.values():
-        if entry["portrait"] is None and entry["averages"]:
-            entry["portrait"] = entry["averages"][0]["picture"]
-    for image, path in facts.explained([run for run in runs if run.command == "explain"]):
-        about = {str(image[which]["class"]) for which in ("explained", "predicted")} & set(entries)
-        if about:
-            file = _copied(path, folder / "images", len(list((folder / "images").iterdir())))
-            for name in about:
-                entries[name]["photographs"].append({"file": file, "image": image})
-    for output, found in facts.exciting([run for run in runs if run.command == "maximize"], None):
-        if output < len(names):
-            entries[names[output]]["exciting"] = _exciting(folder, f"class-{output}", found)
-    return list(entries.values())
-
-
-def _averages(entries: Mapping[str, dict[str, Any]], run: Run) -> None:
-    """Adds the averages of a class, of every kind, and the answers that the network is surest of."""
-    images = read_npz(run, "averages.npz")
-    confidences = read_npz(run, "confidence.npz") if (run.path / "confidence.npz").exists() else {}
-    order = [kind for kind in KINDS if kind in images] + [kind for kind in images if kind not in KINDS]
-    classes = [str(name) for name in run.part("results").get("classes") or range(len(images[order[0]]))]
-    for kind in order:
-        for k, name in enumerate(classes):
-            if name not in entries:
-                continue
-            answers = []
-            if kind in confidences:
-                values = confidences[kind][k]
-                answers = [(classes[j], float(values[j])) for j in np.argsort(-values)[:ANSWERS]]
-            picture = packing.photograph(images[kind][k])
-            entries[name]["averages"].append({"kind": KINDS.get(kind, kind), "picture": picture, "answers": answers})
-
-
-def _extremes(shown: Shown, name: str) -> list[dict[str, Any]]:
-    """For each layer the least and the most similar live units of a class."""
-    k = shown.sweep.classes.index(name)
-    rows = []
-    for i, layer in enumerate(shown.section["layers"]):
-        similarity, units = shown.sweep.similarity(layer["name"])[k], shown.sweep.extremes(layer["name"])[0][k]
-        half = len(units) // 2
-        tiles = [
-            {"unit": int(u), "value": float(similarity[u]), "style": shown.thumb(layer["name"], k, int(u))}
-            for u in units
-            if u >= 0
-        ]
-        low = int((units[:half] >= 0).sum())
-        # Highest last, as everywhere: similarity rises from left to right.
-        sides = (("least similar", tiles[:low]), ("most similar", tiles[low:][::-1]))
-        rows.append({"layer": layer, "file": shown.file(i), "units": shown.file(i, "units"), "sides": sides})
-    return rows
-
-
-def _copied(path: Path, folder: Path, number: int) -> str:
-    """A sheet of maps as a smaller file of the atlas."""
-    with PIL.Image.open(path) as sheet:
-        picture = sheet.convert("RGB")
-    if picture.width > WIDEST:
-        picture = picture.resize((WIDEST, round(picture.height * WIDEST / picture.width)), PIL.Image.Resampling.LANCZOS)
-    name = f"explained-{number}.webp"
-    (folder / name).write_bytes(facts.encoded(picture, 88))
-    return f"images/{name}"

@@ -96,5 +96,6 @@
     draw();
   };
   addEventListener("hashchange", restore);
+  drawing.dark.addEventListener("change", draw);
   restore();
 })();
