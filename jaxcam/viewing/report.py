@@ -4,6 +4,7 @@ The page is self-contained: script, style, plotly and every picture are inside, 
 forbids the browser to fetch anything. So it opens from a disk, from a mail, behind a firewall, in ten years.
 """
 
+import functools
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -125,6 +126,7 @@ def _words(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
+@functools.cache
 def environment() -> jinja2.Environment:
     """The templates, which escape whatever comes from a user."""
     found = jinja2.Environment(
