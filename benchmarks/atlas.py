@@ -34,7 +34,8 @@ PAGES = {
 DRAWN = """async () => {
   const style = [...document.querySelectorAll('.thumb')].map(e => getComputedStyle(e).backgroundImage);
   const files = new Set(style.filter(s => s.startsWith('url')).map(s => s.slice(5, -2)));
-  await Promise.all([...files].map(async file => { const image = new Image(); image.src = file; await image.decode(); }));
+  const decoded = file => Object.assign(new Image(), { src: file }).decode();
+  await Promise.all([...files].map(decoded));
   await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
   return performance.now();
 }"""
