@@ -75,6 +75,6 @@ def demo(ctx: click.Context, out: Path, quick: bool, overwrite: bool, quiet: boo
 
         found = findings(out)
         run.finish(**whole(out), results={"findings": found})
-        page = write(out, None, units="auto", quiet=quiet)
+        page = write(out, None, units="auto", images=None, quiet=quiet)
     click.echo("\n".join(["", *(f"• {line}" for line in found), "", f"The report: {page}"]))
     return {"findings": found, "report": page}

@@ -29,8 +29,15 @@ from jaxcam.cli.group import Command
     help="Which units get a picture: all, or those that the sweep keeps, the least and the most similar. auto: all "
     "where images are small.",
 )
+@click.option(
+    "--images",
+    metavar="N",
+    type=options.Whole(0),
+    help="For each unit, the nine of N images of the data that excite it most, evenly from all classes; 0: none. "
+    "Default: 500 where images are small and need no download.",
+)
 @options.quiet
-def report(run: Path, out: Path | None, units: str, quiet: bool) -> dict[str, Path]:
+def report(run: Path, out: Path | None, units: str, images: int | None, quiet: bool) -> dict[str, Path]:
     """Build a folder of pages about RUN, a run directory, or a directory of several; open its index.html.
 
     The network, every layer with all its units, every unit, every class, every study, and summary.html, all of it on
@@ -43,6 +50,6 @@ def report(run: Path, out: Path | None, units: str, quiet: bool) -> dict[str, Pa
     else:
         from jaxcam.cli.atlas import write
 
-        path = write(run, out, units=units, quiet=quiet)
+        path = write(run, out, units=units, images=images, quiet=quiet)
     click.echo(path)
     return {"report": path}

@@ -16,8 +16,11 @@ from cli_helpers import TRAIN, refused, run_here
 
 from jaxcam import cli as jaxcam_cli
 from jaxcam import models
+from jaxcam.cli.networks import open_network
 from jaxcam.cli.run_directory import ATLAS, MARK, clear
+from jaxcam.data import load
 from jaxcam.neurons import open_sweep
+from jaxcam.program import tap
 from jaxcam.viewing.atlas import building
 
 
@@ -112,6 +115,15 @@ def test_the_pruned_network_is_the_one_that_was_trained(runs, workplace):
     )
 
 
+def exciting_images(workplace, layer, count):
+    """The images of the training that excite each unit, from its activations."""
+    network = open_network(str(workplace / "runs/train"))
+    images = load("digits", "train", image_size=8, limit=200).images
+    values = np.asarray(tap(network.model, layer)(np.asarray(images, np.float32))).max((1, 2))
+    order = np.argsort(-values, axis=0, kind="stable")[:count].T
+    return [{int(i) for i in images if values[i, unit] > 0} for unit, images in enumerate(order)]
+
+
 def test_the_report_is_a_folder_about_all_four_runs(runs, workplace):
     folder = workplace / "runs/report"
     page = (folder / "summary.html").read_text()
@@ -126,6 +138,8 @@ def test_the_report_is_a_folder_about_all_four_runs(runs, workplace):
         # The network was opened again: every unit that is not dead has a picture.
         assert np.array_equal(places < 0, sweep.dead(layer))
         assert all((folder / file).is_file() for file in found["files"] if file)
+        shown = [{image for image in images if image >= 0} for images in found["real"]]
+        assert shown == exciting_images(workplace, layer, len(found["real"][0]))
 
 
 def test_units_whose_network_is_gone_show_the_maps_that_the_sweep_kept(runs, jaxcam, workplace, tmp_path):

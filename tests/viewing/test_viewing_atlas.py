@@ -210,6 +210,21 @@ def test_a_maximized_unit_shows_its_picture_and_the_real_ones(make):
     assert np.abs(best - np.concatenate(list(images[0, ..., 0]), 1)).mean() < 0.05
 
 
+def test_units_show_the_real_images_that_excite_them(make):
+    maker = make(channels=3)
+    made = maker.demo()
+    images = np.stack([np.full((8, 8, 3), i / 10, np.float32) for i in range(10)])
+    chosen = {name: np.array([[9, 2, -1]] * d.shape[1]) for name, d in made.dead.items()}
+    folder = atlas(made.path, probe=lambda run: Probe(images=images, exciting=chosen.__getitem__)).parent
+    sheet = script(folder / "data/sweep.js")["real"]
+    assert (sheet["number"], sheet["columns"], sheet["tile"]) == (10, 4, [8, 8])
+    assert script(folder / "data/layer-1.js")["real"][3] == [9, 2, -1]
+    pixels = np.asarray(Image.open(folder / sheet["file"]), float)
+    for i in range(10):
+        row, column = divmod(i, 4)
+        assert np.abs(pixels[8 * row : 8 * row + 8, 8 * column : 8 * column + 8] - 25.5 * i).max() < 4
+
+
 def test_building_again_computes_no_map_again(built):
     made, _, calls = built
     assert {layer for layer, _ in calls} == set(made.layers)

@@ -1,5 +1,6 @@
 """The atlas in a real browser: from the overview to a layer, a unit and a class, by hand, by keyboard, on a phone."""
 
+import numpy as np
 import pytest
 from browsing import ARGUMENTS, CHROMIUM, sync
 from viewing_runs import Maker
@@ -30,7 +31,9 @@ def demo(tmp_path_factory):
     layers = [Layer(name, "conv", (8, 8, 40), 40) for name in made.layers]
     edges = [("", made.layers[0]), (made.layers[0], made.layers[1]), (made.layers[1], made.layers[2])]
     edges.append((made.layers[0], made.layers[2]))
-    atlas(made.path, probe=lambda run: Probe(noise, layers, edges))
+    images = maker.noise((20, 8, 8, 1))
+    nine = lambda layer: np.array([[-1] * 9 if unit == 1 else range(unit % 8, unit % 8 + 9) for unit in range(40)])
+    atlas(made.path, probe=lambda run: Probe(noise, layers, edges, images=images, exciting=nine))
     return made
 
 
@@ -244,6 +247,15 @@ def test_a_point_of_a_curve_leads_to_its_layer(at):
     page.wait_for_selector(".curves svg path", state="attached")
     page.evaluate("document.querySelector('.curves').emit('plotly_click', { points: [{ x: 'conv2' }] })")
     page.wait_for_url("**/layer-2.html")
+
+
+def test_a_unit_shows_the_real_images_that_excite_it(at):
+    page = at("units-1.html#3")
+    shown = page.locator("[data-exciting] .thumb")
+    assert shown.count() == 9
+    assert shown.first.get_attribute("aria-label").startswith("image 3 of the data, number 1 of those")
+    at("units-1.html#1")
+    assert page.inner_text("[data-exciting]") == "None of 20 real images activates this unit."
 
 
 def test_a_unit_says_what_removing_it_costs(at, demo):

@@ -7,11 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from jaxtyping import Float, Int
+
 from jaxcam.program import Layer
 from jaxcam.version import __version__
 from jaxcam.viewing.atlas import pages, sprites
 from jaxcam.viewing.atlas.graph import chain
-from jaxcam.viewing.atlas.shown import Shown
+from jaxcam.viewing.atlas.shown import Real, Shown
 from jaxcam.viewing.report import contents
 from jaxcam.viewing.runs import MANIFEST, Run, find, layer_shapes, read_sweep
 
@@ -29,12 +32,16 @@ class Probe:
         layers: what `jc.layers` lists; empty where the network is not there.
         edges: pairs (read, reader) of their names, "" for the images.
         note: what a reader should know of this, a sentence or "".
+        images: real ones (n, h, w, c) in [0, 1], of which units show the most exciting; None where there are none.
+        exciting: layer ↦ for each unit which of them excite it, the strongest first (u, count), −1 for none.
     """
 
     maps: sprites.Maps | None = None
     layers: Sequence[Layer] = ()
     edges: Sequence[tuple[str, str]] = ()
     note: str = ""
+    images: Float[np.ndarray, "n h w c"] | None = None
+    exciting: Callable[[str], Int[np.ndarray, "u count"]] | None = None
 
 
 def atlas(
@@ -84,10 +91,17 @@ def atlas(
         sheets = sprites.draw(
             sweep, building / where, where=where, maps=asked.maps, old=target / where, progress=progress
         )
+        real = None
+        if asked.images is not None and asked.exciting is not None:
+            name = f"{where}-real.jpg"
+            real = Real(
+                {"file": name, "number": len(asked.images), **sprites.photographs(asked.images, building / name)},
+                {layer: asked.exciting(layer) for layer in sweep.layers},
+            )
         layers, edges = list(asked.layers), list(asked.edges)
         if not layers:
             layers, edges = chain(sweep.layers, layer_shapes(sweep))
-        shown.append(Shown(index, run, sweep, page["sweeps"][index], sheets, layers, edges, asked.note))
+        shown.append(Shown(index, run, sweep, page["sweeps"][index], sheets, layers, edges, asked.note, real))
     pages.write(building, page, runs, shown)
     (building / MARK).write_text(json.dumps({"title": "an atlas of jaxcam", "jaxcam": __version__}), "utf-8")
     _replace(target, building)

@@ -143,7 +143,8 @@ def _numbers(shown: Shown, classes: Sequence[Mapping[str, Any]]) -> dict[str, An
     files = {entry["name"]: entry["file"] for entry in classes}
     pack["layers"] = []
     own = {"words": shown.section["words"], "files": [files[name] for name in pack["classes"]]}
-    return pack | own | {"color": shown.section["color"], "all": shown.sheets.all}
+    real = shown.real.sheet if shown.real else None
+    return pack | own | {"color": shown.section["color"], "all": shown.sheets.all, "real": real}
 
 
 def _layer(
@@ -166,4 +167,5 @@ def _layer(
             pruned, name, sweep.similarity(name), sweep.dead(name), larger_is_similar=shown.section["larger"]
         ),
         "exciting": exciting,
+        "real": shown.real.exciting[name].tolist() if shown.real else None,
     }

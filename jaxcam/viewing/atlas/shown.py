@@ -1,12 +1,21 @@
 """One sweep as an atlas shows it."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from jaxcam.neurons import Sweep
 from jaxcam.program import Layer
 from jaxcam.viewing.atlas.sprites import Sheets
 from jaxcam.viewing.runs import Run
+
+
+class Real(NamedTuple):
+    """Real images, all on one sheet, and for each layer which of them excite its units (u, count)."""
+
+    sheet: dict[str, Any]
+    exciting: dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -21,6 +30,7 @@ class Shown:
     layers: list[Layer]
     edges: list[tuple[str, str]]
     note: str
+    real: Real | None
 
     @property
     def prefix(self) -> str:

@@ -21,7 +21,7 @@ from rich.progress import Progress
 
 from jaxcam.files import write_atomically
 from jaxcam.neurons import Sweep
-from jaxcam.viewing.colors import DIVERGING, PERCENTILE, check_channels, finite, reduced, to_bytes
+from jaxcam.viewing.colors import DIVERGING, PERCENTILE, check_channels, finite, picture, reduced, to_bytes
 from jaxcam.viewing.packing import CLASSES
 
 SIDES = (32, 24, 16, 8)
@@ -151,6 +151,25 @@ def sheet(pictures: UInt8[np.ndarray, "u y x c"], columns: int) -> Image.Image:
     image = Image.fromarray(np.ascontiguousarray(grid[..., 0]))
     image.putpalette(matplotlib.colormaps[DIVERGING](np.arange(256), bytes=True)[:, :3].tobytes())
     return image
+
+
+def photographs(images: Float[np.ndarray, "n h w c"], path: Path) -> dict[str, Any]:
+    """Writes images in [0, 1] as one sheet.
+
+    Args:
+        images: of one channel or three.
+        path: of a .jpg.
+
+    Returns:
+        How to read it: `columns` and the `tile`'s height and width.
+
+    Raises:
+        ValueError: neither one channel nor three, or NaN.
+    """
+    small = np.stack([picture(reduced(finite(image, "an image"), SIDES[0])) for image in images])
+    columns = max(1, int(np.ceil(np.sqrt(len(small)))))
+    _write(sheet(small, columns), path)
+    return {"columns": columns, "tile": list(small.shape[1:3])}
 
 
 def draw(

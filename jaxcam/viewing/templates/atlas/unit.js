@@ -44,13 +44,30 @@
     image.style.setProperty("--count", count);
     return make("figure", {}, make("figcaption", { textContent: title }), image);
   };
+  // Real images are tiles of one sheet.
+  const real = (images) => {
+    const { file, columns, tile, number } = pack.real;
+    if (!images.length) return make("p", { textContent: `None of ${number} real images activates this unit.` });
+    const shown = images.map((image, rank) => {
+      const element = make("span", { className: "thumb" });
+      element.setAttribute("role", "img");
+      element.setAttribute("aria-label", `image ${image} of the data, number ${rank + 1} of those that excite the unit`);
+      Object.entries({ "--x": image % columns, "--y": Math.floor(image / columns), "--n": columns, "--aspect": tile[0] / tile[1] })
+        .forEach(([name, value]) => element.style.setProperty(name, value));
+      element.style.backgroundImage = `url(${file})`;
+      return element;
+    });
+    return make("figure", {}, make("figcaption", { textContent: `Of ${number} real images, those that excite it most, the strongest first` }), make("div", { className: "nine" }, ...shown));
+  };
   const empty = (place) => place.parentElement.querySelector("[data-none]").content.cloneNode(true);
   const fill = (unit) => {
     const exciting = document.querySelector("[data-exciting]"), removed = document.querySelector("[data-removed]");
     const found = layer.exciting[unit], costs = layer.removed.filter((group) => group.units.includes(unit));
     exciting.className = "exciting";
+    const nine = layer.real?.[unit]?.filter((image) => image >= 0);
     exciting.replaceChildren(...(found ? [picture("Found by gradient ascent", found.best, found.answers, `the picture that excites unit ${unit} most`),
-      ...(found.real ? [picture("The most exciting real images", found.real, found.number, `the ${found.number} real images that excite unit ${unit} most`)] : [])] : [empty(exciting)]));
+      ...(found.real ? [picture("The most exciting real images", found.real, found.number, `the ${found.number} real images that excite unit ${unit} most`)] : [])] : []),
+      ...(nine && !found?.real ? [real(nine)] : []), ...(found || nine ? [] : [empty(exciting)]));
     exciting.querySelectorAll("[data-number]").forEach((element) => { element.textContent = unit; });
     removed.replaceChildren(...(costs.length ? costs.map((group) => make("li", { textContent: `This unit is ${group.said}` })) : [empty(removed)]));
   };
