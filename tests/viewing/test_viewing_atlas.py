@@ -136,6 +136,19 @@ def test_tiles_have_the_colors_of_the_single_page():
     assert np.abs(sheet - one_by_one).max() <= 6  # half a step of 256
 
 
+def test_many_color_maps_are_compressed_and_keep_their_signs(tmp_path):
+    noise = np.random.default_rng(0).normal(size=(64, 32, 32, 3))
+    maps = noise + np.roll(noise, 1, 1) + np.roll(noise, 1, 2)  # rough, as maps are, but not one pixel wide
+    exact = sprites.sheet(sprites.tiles(maps, (32, 32)), 8)
+    sprites._write(exact, tmp_path / "sheet.jpg")
+    kept = np.asarray(Image.open(tmp_path / "sheet.jpg"), float) - 128
+    wanted = np.asarray(exact, float) - 128
+    assert (tmp_path / "sheet.jpg").stat().st_size < 1.6 * wanted.size / 3
+    assert np.abs(kept - wanted).mean() < 7
+    strong = np.abs(wanted) > 32
+    assert (np.sign(kept) == np.sign(wanted))[strong].mean() > 0.999
+
+
 def test_without_a_network_the_maps_that_the_store_keeps_are_shown(make):
     made = make().demo()
     folder = atlas(made.path).parent
@@ -275,6 +288,7 @@ def test_the_same_run_gives_the_same_pages(built, tmp_path):
     assert all((one / name).read_bytes() == (two / name).read_bytes() for name in names)
 
 
+@pytest.mark.slow
 def test_two_sweeps_have_pages_of_their_own(make):
     maker = make()
     maker.neurons(maker.made.path / "most")

@@ -25,7 +25,7 @@ from jaxcam.viewing.colors import DIVERGING, PERCENTILE, check_channels, finite,
 from jaxcam.viewing.packing import CLASSES
 
 SIDES = (32, 24, 16, 8)
-BUDGET = 48_000_000  # bytes of pixels before compression, which takes about half
+BUDGET = 30_000_000  # pixels in all: a PNG of one channel takes up to a byte for each, a JPEG up to one and a half
 AT_ONCE = 1 << 28  # bytes of raw maps
 IDENTITY = "identity.json"
 
@@ -67,7 +67,7 @@ def plan(tiles: int, height: int, width: int, channels: int, budget: int = BUDGE
         height: of a map, in pixels.
         width: of a map.
         channels: 1 or 3.
-        budget: bytes of pixels, before compression.
+        budget: pixels in all.
 
     Returns:
         The largest tiles that fit. A map of one channel has 256 colors and is kept without loss; one of three is, if
@@ -254,7 +254,7 @@ def _groups(classes: np.ndarray, size: int) -> list[np.ndarray]:
 
 
 def _write(image: Image.Image, path: Path) -> None:
-    options: dict[str, Any] = {"quality": 82, "subsampling": 0} if path.suffix == ".jpg" else {"compress_level": 6}
+    options: dict[str, Any] = {"quality": 90, "subsampling": 0} if path.suffix == ".jpg" else {"compress_level": 6}
     kind = "JPEG" if path.suffix == ".jpg" else "PNG"
     write_atomically(path, lambda file: image.save(file, kind, **options))
 
