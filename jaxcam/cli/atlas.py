@@ -40,15 +40,15 @@ def write(run: Path, out: Path | None, *, units: str, images: int | None, quiet:
         Its first page.
 
     Raises:
-        ValueError: as `jaxcam.viewing.atlas.building.atlas`; with "all", the network is not what it was.
-        FileNotFoundError: with "all", the network is not where it was.
+        ValueError: as `jaxcam.viewing.atlas`; with "all" or a number of images, the network is not what it was.
+        FileNotFoundError: with "all" or a number of images, the network or the data are not where they were.
     """
 
     def probe(asked: Run) -> Probe:
         try:
-            return probed(asked.path, units, images)
+            return probed(asked.path, units, images, quiet=quiet)
         except (ValueError, FileNotFoundError) as error:
-            if units == "all":
+            if units == "all" or images:
                 raise
             said = f"the network could not be opened, so only the maps that the sweep keeps are shown: {error}"
             note(said, quiet=quiet)
@@ -57,7 +57,7 @@ def write(run: Path, out: Path | None, *, units: str, images: int | None, quiet:
     return atlas(run, out, probe=probe, progress=bars(quiet))
 
 
-def probed(run: Path, units: str, images: int | None) -> Probe:
+def probed(run: Path, units: str, images: int | None, *, quiet: bool) -> Probe:
     """The network that a sweep was made of, opened again."""
     manifest = finished_run(run, "neurons")
     sweep = open_sweep(run / "sweep.zarr")
@@ -66,10 +66,14 @@ def probed(run: Path, units: str, images: int | None) -> Probe:
     one = jax.ShapeDtypeStruct((1, *average.shape[1:]), jnp.float32)
     small = average.shape[1] * average.shape[2] <= SMALL
     probe = Probe(layers=layers_of(network.model, one), edges=edges(network.model, one))
-    if images is None:
-        images = REAL if small and at_hand(manifest["data"]["source"]) else 0
-    if images:
-        probe = dataclasses.replace(probe, **exciting(network, manifest, images))
+    wanted = (REAL if small and at_hand(manifest["data"]["source"]) else 0) if images is None else images
+    if wanted:
+        try:
+            probe = dataclasses.replace(probe, **exciting(network, manifest, wanted))
+        except (ValueError, FileNotFoundError) as error:
+            if images is not None:
+                raise
+            note(f"real images are left out: {error}", quiet=quiet)
     live = sum(int((~sweep.dead(layer)).sum()) for layer in sweep.layers)
     if units == "extreme" or (units == "auto" and (not small or live > FEW)):
         said = "" if units == "extreme" else f"For all {live:,}, run jaxcam report with --units all; it takes a while."

@@ -155,6 +155,17 @@ def test_units_whose_network_is_gone_show_the_maps_that_the_sweep_kept(runs, jax
     assert "nowhere" in refused(jaxcam("report", place, "--units", "all", "--out", tmp_path / "all"))
 
 
+def test_the_extreme_units_alone_are_shown_without_real_images_if_asked(runs, jaxcam, workplace, tmp_path):
+    said = jaxcam("report", "runs/neurons", "--units", "extreme", "--images", 0, "--out", tmp_path / "atlas")
+    assert said.code == 0, said
+    script = (tmp_path / "atlas/data/layer-1.js").read_text()
+    found = json.loads(script.removeprefix("atlas.layer = ").removesuffix(";\n"))
+    assert found["real"] is None
+    places = np.frombuffer(base64.b64decode(found["places"]), "<i2").reshape(10, -1)
+    extreme, _ = open_sweep(workplace / "runs/neurons/sweep.zarr").extremes("conv1")
+    assert [set(np.flatnonzero(row >= 0)) for row in places] == [set(row[row >= 0]) for row in extreme]
+
+
 def test_an_atlas_does_not_replace_what_it_did_not_write(runs, jaxcam, workplace, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/notes.txt").write_text("keep")
