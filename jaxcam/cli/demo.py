@@ -70,11 +70,11 @@ def demo(ctx: click.Context, out: Path, quick: bool, overwrite: bool, quiet: boo
                 # What it says for itself is said again in the end.
                 with contextlib.redirect_stdout(io.StringIO()):
                     ctx.invoke(command, out=out / name, quiet=quiet, **given)
+        from jaxcam.cli.atlas import write
         from jaxcam.cli.findings import findings, whole
-        from jaxcam.viewing.report import report
 
         found = findings(out)
         run.finish(**whole(out), results={"findings": found})
-        page = report(out)
+        page = write(out, None, units="auto", images=None, quiet=quiet)
     click.echo("\n".join(["", *(f"• {line}" for line in found), "", f"The report: {page}"]))
     return {"findings": found, "report": page}

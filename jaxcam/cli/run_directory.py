@@ -24,6 +24,8 @@ from jaxcam.cli.errors import DiskFull, is_full
 from jaxcam.cli.manifest import OUTSIDE, differences, plain, versions, write_json
 
 RUN, MANIFEST = "run.json", "manifest.json"
+ATLAS, MARK = "report", "atlas.json"
+"""The folder of an atlas in a run, and the file by which it is known."""
 
 RESULTS: dict[str, tuple[str, ...]] = {
     "train": ("model.safetensors", "history.csv", "history.png", "epochs", "tensorboard"),
@@ -40,7 +42,7 @@ RESULTS: dict[str, tuple[str, ...]] = {
     "leak-check": ("leaking", "clean", "leaks.csv", "maps.npz", "leaks.png", "sheet.png"),
     "clusters": ("clusters.csv", "clusters.npz", "clusters.png"),
     "concepts": ("concepts.csv", "concepts.npz", "concepts.png"),
-    "demo": ("train", "averages", "neurons", "prune", "report.html"),
+    "demo": ("train", "averages", "neurons", "prune", "report"),
 }
 """What each command writes, in this order, beside the two files above."""
 
@@ -265,14 +267,18 @@ def clear(path: Path) -> None:
     """Removes what a command wrote in its directory, its manifest first, and nothing else."""
     found = describe(path)
     # The manifest first: halfway through, the run must not look finished.
-    write_over = [MANIFEST, *RESULTS[found["command"]], "report.html", "state.safetensors", RUN] if found else [RUN]
+    own = [*RESULTS[found["command"]], ATLAS, "report.html", "state.safetensors"] if found else []
+    write_over = [MANIFEST, *own, RUN] if found else [RUN]
     if found and found["command"] == "demo":
         for name in RESULTS["demo"]:
             if (path / name).is_dir():
                 clear(path / name)
     for name in write_over:
         target = path / name
-        if found and found["command"] == "demo" and target.is_dir() and not target.is_symlink():
+        if name == ATLAS and target.is_dir():
+            if (target / MARK).is_file():
+                shutil.rmtree(target)
+        elif found and found["command"] == "demo" and target.is_dir() and not target.is_symlink():
             with contextlib.suppress(OSError):
                 target.rmdir()
         elif target.is_dir() and not target.is_symlink():

@@ -1,10 +1,12 @@
-"""What the rooms before this one measured, made visible: figures for papers and one interactive page for everybody.
+"""What the rooms before this one measured, made visible: figures for papers and interactive pages for everybody.
 
 A figure function takes arrays or rows and returns a matplotlib figure; `save` writes it. `report` turns the directory
-of a run into report.html. Nothing here computes what is not already in the data, beyond means over units and seeds.
+of a run into one page, `atlas` into a folder of pages. Nothing here computes what is not already in the data, beyond
+means over units and seeds; the maps of all units in an atlas are computed by who asks for it.
 """
 
 from jaxcam.viewing import figures
+from jaxcam.viewing.atlas.building import Probe, atlas
 from jaxcam.viewing.figures import (
     averages,
     comparison,
@@ -13,6 +15,7 @@ from jaxcam.viewing.figures import (
     contact_sheet,
     dead_units,
     distributions,
+    exchange_curves,
     excitements,
     extreme_units,
     heatmap_groups,
@@ -24,6 +27,7 @@ from jaxcam.viewing.figures import (
     network_graph,
     overlay,
     pruning,
+    randomization,
     redundancy,
     save,
     save_page,
@@ -34,6 +38,8 @@ from jaxcam.viewing.figures import (
 from jaxcam.viewing.report import report
 
 __all__ = [
+    "Probe",
+    "atlas",
     "averages",
     "comparison",
     "concepts",
@@ -41,6 +47,7 @@ __all__ = [
     "contact_sheet",
     "dead_units",
     "distributions",
+    "exchange_curves",
     "excitements",
     "extreme_units",
     "figures",
@@ -53,6 +60,7 @@ __all__ = [
     "network_graph",
     "overlay",
     "pruning",
+    "randomization",
     "redundancy",
     "report",
     "save",

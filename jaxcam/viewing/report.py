@@ -4,9 +4,10 @@ The page is self-contained: script, style, plotly and every picture are inside, 
 forbids the browser to fetch anything. So it opens from a disk, from a mail, behind a firewall, in ten years.
 """
 
+import functools
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from jaxcam.files import write_atomically
-from jaxcam.viewing import atlas, sections, studied
-from jaxcam.viewing.runs import KNOWN, WHOLE, find
+from jaxcam.viewing import packing, sections, studied
+from jaxcam.viewing.runs import KNOWN, WHOLE, Run, find
 from jaxcam.viewing.studied import STUDIES
 
 ORDER = (*KNOWN, *STUDIES)
@@ -43,13 +44,23 @@ def report(run_dir: str | os.PathLike[str], out: str | os.PathLike[str] | None =
         ValueError: there is no run directory no/such/run; jaxcam demo --out no/such/run makes one
     """
     path = Path(out) if out is not None else Path(run_dir) / "report.html"
-    html = _render(_page(run_dir))
+    html = single_page(contents(find(run_dir), run_dir))
     return write_atomically(path, lambda file: file.write(html.encode()))
 
 
-def _page(run_dir: str | os.PathLike[str]) -> dict[str, Any]:
-    """Everything the template shows."""
-    runs = find(run_dir)
+def contents(runs: Sequence[Run], run_dir: str | os.PathLike[str]) -> dict[str, Any]:
+    """Everything that the templates show of some runs.
+
+    Args:
+        runs: what `runs.find` finds.
+        run_dir: where, for messages.
+
+    Returns:
+        By section.
+
+    Raises:
+        ValueError: a run of an unknown command, or a file of a run is missing.
+    """
     by = {command: [run for run in runs if run.command == command] for command in ORDER}
     unknown = sorted({run.command for run in runs} - {*by, WHOLE})
     if unknown:
@@ -66,7 +77,7 @@ def _page(run_dir: str | os.PathLike[str]) -> dict[str, Any]:
         "prunings": [block for run in by["prune"] for block in sections.pruning(run)],
         "studies": [studied.section(run, index) for index, run in enumerate(asked)],
         "runs": [sections.reproduce(run) for run in sorted(runs, key=lambda run: _order(run.command))],
-        "ramps": atlas.ramps(),
+        "ramps": packing.ramps(),
         "details": [("Network", _described(model)), ("Data", _described(data))],
     }
     page["facts"] = _facts(model, page)
@@ -115,14 +126,32 @@ def _words(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
-def _render(page: Mapping[str, Any]) -> str:
-    loader = jinja2.PackageLoader("jaxcam.viewing")
-    environment = jinja2.Environment(
-        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+@functools.cache
+def environment() -> jinja2.Environment:
+    """The templates, which escape whatever comes from a user."""
+    found = jinja2.Environment(
+        loader=jinja2.PackageLoader("jaxcam.viewing"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    environment.filters["data"] = _data
-    source = {name: Markup(loader.get_source(environment, f"report.{name}")[0]) for name in ("css", "js")}
-    return environment.get_template("report.html").render(page=page, plotly=Markup(get_plotlyjs()), **source)
+    found.filters["data"] = _data
+    return found
+
+
+def source(templates: jinja2.Environment, name: str) -> str:
+    """A style sheet or a script as it stands."""
+    assert templates.loader is not None
+    return templates.loader.get_source(templates, name)[0]
+
+
+def single_page(page: Mapping[str, Any]) -> str:
+    """The page of which nothing is anywhere else."""
+    templates = environment()
+    files = {"css": "report.css", "js": "report.js", "charts": "charts.js"}
+    parts = {key: Markup(source(templates, name)) for key, name in files.items()}
+    return templates.get_template("report.html").render(page=page, plotly=Markup(get_plotlyjs()), **parts)
 
 
 def _data(value: object) -> Markup:

@@ -6,7 +6,7 @@ A manifest is written last, so a directory without one was not finished, and its
 import csv
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,11 +123,20 @@ def read_sweep(run: Run) -> Sweep:
     return open_sweep(run.file("sweep.zarr"))
 
 
-def layer_shapes(sweep: Sweep) -> list[str]:
-    """The shapes of a sweep's layers, without the batch, as words."""
+def layer_shapes(sweep: Sweep) -> list[tuple[int, ...]]:
+    """The shapes of a sweep's layers, without the batch."""
     store = zarr.open_group(sweep.path, mode="r")
-    shapes = [store[name].attrs.get("shape", ()) for name in sweep.layers]
-    return [" × ".join(map(str, shape)) for shape in shapes]  # type: ignore[arg-type]
+    return [tuple(store[name].attrs.get("shape", ())) for name in sweep.layers]  # type: ignore[arg-type]
+
+
+def times(shape: Sequence[int]) -> str:
+    """A shape as words.
+
+    Example:
+        >>> times((8, 8, 64))
+        '8 × 8 × 64'
+    """
+    return " × ".join(map(str, shape))
 
 
 def read_csv(run: Run, name: str) -> list[dict[str, str]]:

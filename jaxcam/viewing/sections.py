@@ -11,10 +11,10 @@ import numpy as np
 import plotly.graph_objects as go
 
 from jaxcam.neurons import MEASURES
-from jaxcam.viewing import atlas, interactive, reading
+from jaxcam.viewing import interactive, packing, reading
 from jaxcam.viewing.figures.pictures import KINDS
 from jaxcam.viewing.figures.style import check_classes, short_names
-from jaxcam.viewing.runs import WHOLE, Run, layer_shapes, read_csv, read_npz, read_sweep
+from jaxcam.viewing.runs import WHOLE, Run, layer_shapes, read_csv, read_npz, read_sweep, times
 from jaxcam.viewing.tables import curve_table, dead_table, history_table, pruning_table
 
 RULES = {
@@ -72,19 +72,19 @@ def averages(run: Run) -> dict[str, Any]:
     order = [kind for kind in KINDS if kind in images] + [kind for kind in images if kind not in KINDS]
     number = len(images[order[0]])
     classes = _classes(run, number)
-    shown = min(number, atlas.CLASSES)
+    shown = min(number, packing.CLASSES)
     return {
         "classes": classes,
         "shown": shown,
         "rows": [
-            (KINDS.get(kind, kind), [atlas.photograph(image) for image in images[kind][:shown]]) for kind in order
+            (KINDS.get(kind, kind), [packing.photograph(image) for image in images[kind][:shown]]) for kind in order
         ],
         "confidences": [
             {
                 "kind": KINDS.get(kind, kind),
                 "reading": reading.confidence(confidences[kind], classes),
                 "rows": confidences[kind].tolist() if number <= TABLED else None,
-                "picture": atlas.share_map(confidences[kind]) if number > TABLED else None,
+                "picture": packing.share_map(confidences[kind]) if number > TABLED else None,
             }
             for kind in order
             if kind in confidences
@@ -117,7 +117,7 @@ def neurons(run: Run, index: int) -> dict[str, Any]:
     shapes = layer_shapes(sweep)
     shape, short = sweep.average.shape, short_names(sweep.layers)
     side = max(sweep.extremes(sweep.layers[0])[1].shape[2:4])
-    chosen = atlas.plan(len(sweep.classes), len(sweep.layers), shape[-1], side)
+    chosen = packing.plan(len(sweep.classes), len(sweep.layers), shape[-1], side)
     words = f"{metric} {'similarity' if larger else 'distance'}"
     parts = (
         ("mean", "Mean of a layer’s units", words),
@@ -144,7 +144,7 @@ def neurons(run: Run, index: int) -> dict[str, Any]:
                 "name": name,
                 "short": short[i],
                 "units": counts.units[i],
-                "shape": shapes[i],
+                "shape": times(shapes[i]),
                 "dead": counts.share[i],
                 "always": counts.always[i],
                 "mean": float(np.mean(similarity[name])),
@@ -155,7 +155,7 @@ def neurons(run: Run, index: int) -> dict[str, Any]:
             }
             for i, name in enumerate(sweep.layers)
         ],
-        "example": atlas.example(sweep, similarity),
+        "example": packing.example(sweep, similarity),
         "curves": [
             (
                 part,
@@ -177,8 +177,8 @@ def neurons(run: Run, index: int) -> dict[str, Any]:
         },
         "dead_chart": chart(interactive.dead(counts)),
         "dead_reading": reading.dead(counts._replace(layers=short), len(sweep.classes)),
-        "pack": atlas.pack(sweep, chosen, larger_is_similar=larger, dead_value=nothing),
-        "pictures": [atlas.pictures(sweep, name, chosen) for name in sweep.layers],
+        "pack": packing.pack(sweep, chosen, larger_is_similar=larger, dead_value=nothing),
+        "pictures": [packing.pictures(sweep, name, chosen) for name in sweep.layers],
     }
 
 

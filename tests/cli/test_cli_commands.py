@@ -1,8 +1,10 @@
 """Every command, one after another, on a network of a user's own: what each leaves, and what the next one reads."""
 
 import ast
+import base64
 import csv
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -14,7 +16,12 @@ from cli_helpers import TRAIN, refused, run_here
 
 from jaxcam import cli as jaxcam_cli
 from jaxcam import models
+from jaxcam.cli.networks import open_network
+from jaxcam.cli.run_directory import ATLAS, MARK, clear
+from jaxcam.data import load
 from jaxcam.neurons import open_sweep
+from jaxcam.program import tap
+from jaxcam.viewing.atlas import building
 
 
 def manifest(run):
@@ -108,11 +115,78 @@ def test_the_pruned_network_is_the_one_that_was_trained(runs, workplace):
     )
 
 
-def test_the_report_is_one_page_about_all_four_runs(runs, workplace):
-    page = (workplace / "runs/report.html").read_text()
+def exciting_images(workplace, layer, count):
+    """The images of the training that excite each unit, from its activations."""
+    network = open_network(str(workplace / "runs/train"))
+    images = load("digits", "train", image_size=8, limit=200).images
+    values = np.asarray(tap(network.model, layer)(np.asarray(images, np.float32))).max((1, 2))
+    order = np.argsort(-values, axis=0, kind="stable")[:count].T
+    return [{int(i) for i in images if values[i, unit] > 0} for unit, images in enumerate(order)]
+
+
+def test_the_report_is_a_folder_about_all_four_runs(runs, workplace):
+    folder = workplace / "runs/report"
+    page = (folder / "summary.html").read_text()
     assert "tinynet:make" in page
     assert all(f"jaxcam {command}" in page for command in ("train", "averages", "neurons", "prune"))
-    assert runs["report"].out.strip() == "runs/report.html"
+    assert runs["report"].out.strip() == "runs/report/index.html"
+    sweep = open_sweep(workplace / "runs/neurons/sweep.zarr")
+    for number, layer in enumerate(sweep.layers):
+        script = (folder / f"data/layer-{number}.js").read_text()
+        found = json.loads(script.removeprefix("atlas.layer = ").removesuffix(";\n"))
+        places = np.frombuffer(base64.b64decode(found["places"]), "<i2").reshape(10, -1)
+        # The network was opened again: every unit that is not dead has a picture.
+        assert np.array_equal(places < 0, sweep.dead(layer))
+        assert all((folder / file).is_file() for file in found["files"] if file)
+        shown = [{image for image in images if image >= 0} for images in found["real"]]
+        assert shown == exciting_images(workplace, layer, len(found["real"][0]))
+
+
+def test_units_whose_network_is_gone_show_the_maps_that_the_sweep_kept(runs, jaxcam, workplace, tmp_path):
+    place = tmp_path / "neurons"
+    shutil.copytree(workplace / "runs/neurons", place)
+    found = json.loads((place / "manifest.json").read_text())
+    found["model"]["source"]["spec"] = "nowhere"
+    (place / "manifest.json").write_text(json.dumps(found))
+    said = jaxcam("report", place)
+    assert said.code == 0, said
+    assert said.err.startswith("the network could not be opened, so only the maps that the sweep keeps are shown: ")
+    assert "nowhere" in (place / "report/layer-0.html").read_text()
+    assert "nowhere" in refused(jaxcam("report", place, "--units", "all", "--out", tmp_path / "all"))
+
+
+def test_the_extreme_units_alone_are_shown_without_real_images_if_asked(runs, jaxcam, workplace, tmp_path):
+    said = jaxcam("report", "runs/neurons", "--units", "extreme", "--images", 0, "--out", tmp_path / "atlas")
+    assert said.code == 0, said
+    script = (tmp_path / "atlas/data/layer-1.js").read_text()
+    found = json.loads(script.removeprefix("atlas.layer = ").removesuffix(";\n"))
+    assert found["real"] is None
+    places = np.frombuffer(base64.b64decode(found["places"]), "<i2").reshape(10, -1)
+    extreme, _ = open_sweep(workplace / "runs/neurons/sweep.zarr").extremes("conv1")
+    assert [set(np.flatnonzero(row >= 0)) for row in places] == [set(row[row >= 0]) for row in extreme]
+
+
+def test_an_atlas_does_not_replace_what_it_did_not_write(runs, jaxcam, workplace, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/notes.txt").write_text("keep")
+    said = refused(jaxcam("report", "runs", "--out", tmp_path / "mine"))
+    assert said.endswith("mine holds files that no atlas wrote; give another folder for the atlas")
+    assert refused(jaxcam("report", "runs", "--out", "runs/train")).endswith(
+        "runs/train holds a run; give another folder for the atlas"
+    )
+
+
+def test_a_run_that_is_replaced_takes_its_atlas_with_it_and_nothing_else(tmp_path):
+    for folder, name in (("ours", MARK), ("theirs", "notes.txt")):
+        run = tmp_path / folder
+        (run / ATLAS).mkdir(parents=True)
+        (run / ATLAS / name).write_text("{}")
+        (run / ".report.building").mkdir()
+        (run / "manifest.json").write_text(json.dumps({"command": "prune"}))
+        clear(run)
+    assert not list((tmp_path / "ours").iterdir())
+    assert [path.name for path in (tmp_path / "theirs").rglob("*")] == [ATLAS, "notes.txt"]
+    assert (ATLAS, MARK) == (building.FOLDER, building.MARK)
 
 
 def test_neurons_computes_averages_of_its_own_where_no_run_is_given(runs, jaxcam, workplace, tmp_path):

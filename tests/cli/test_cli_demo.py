@@ -38,7 +38,7 @@ def test_a_demo_goes_on_where_it_was_stopped(jaxcam, tmp_path, monkeypatch):
     assert {name: (tmp_path / "demo" / name / "manifest.json").read_text() for name in before} == before
     lines = said.out.strip().splitlines()
     assert [line[0] for line in lines[:5]] == ["•"] * 5
-    assert lines[-1] == f"The report: {tmp_path / 'demo/report.html'}"
+    assert lines[-1] == f"The report: {tmp_path / 'demo/report/index.html'}"
     manifest = json.loads((tmp_path / "demo/manifest.json").read_text())
     assert [f"• {line}" for line in manifest["results"]["findings"]] == lines[:5]
     assert manifest["files"] == ["train", "averages", "neurons", "prune"]
@@ -59,5 +59,6 @@ def test_the_demo_teaches_alexnet_the_digits_and_tells_what_it_found(start, tmp_
     said = ended(start("demo", "--out", tmp_path / "demo", JAX_DISABLE_MOST_OPTIMIZATIONS="0"), timeout=600)
     assert said.code == 0, said
     assert float(re.search(r"AlexNet names ([\d.]+)% of the digits", said.out)[1]) >= 95
-    assert (tmp_path / "demo/report.html").stat().st_size > 1e6
+    assert (tmp_path / "demo/report/summary.html").stat().st_size > 1e6
+    assert (tmp_path / "demo/report/index.html").is_file()
     assert os.listdir(tmp_path / "demo/neurons/extremes")

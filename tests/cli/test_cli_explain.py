@@ -261,6 +261,11 @@ def test_a_report_of_several_runs_takes_explanations_in(runs, explained, jaxcam,
     shutil.copytree(explained[1], place / "explain")
     said = jaxcam("report", place)
     assert said.code == 0, said
+    pages = [path.read_text() for path in (place / "report").glob("class-*.html")]
+    for image in json.loads((place / "explain/manifest.json").read_text())["results"]["images"]:
+        caption = f"{image['name']}: seen as “{image['predicted']['class']}”"
+        about = {image["predicted"]["class"], image["explained"]["class"]}
+        assert len([page for page in pages if caption in page]) == len(about)
 
 
 def test_its_report_says_what_was_found(explained, tmp_path):

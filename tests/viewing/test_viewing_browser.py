@@ -1,19 +1,15 @@
 """The report in a real browser: drawn, quiet, self-contained, and usable by hand and by keyboard."""
 
-import shutil
-
 import pytest
+from browsing import ARGUMENTS, CHROMIUM, sync
 from viewing_runs import Maker
 
 from jaxcam.viewing import report
 
-sync = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install 'jaxcam-xai[test]'")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the PATH: apt-get install chromium"),
 ]
-ARGUMENTS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import pytest
 import zarr
 from PIL import Image
 
-from jaxcam.viewing import atlas, reading, report
+from jaxcam.viewing import packing, reading, report
 from jaxcam.viewing.runs import Run, find, read_sweep
 from jaxcam.viewing.sections import command_line
 from jaxcam.viewing.tables import pruning_table
@@ -170,7 +170,7 @@ def test_hundred_classes_carry_the_numbers_of_the_first_and_the_page_says_so(mak
     maker.averages(maker.made.path / "averages")
     maker.neurons(maker.made.path / "neurons")
     page = page_of(maker.made.path)
-    assert len(packs(page)[0]["classes"]) == atlas.CLASSES
+    assert len(packs(page)[0]["classes"]) == packing.CLASSES
     assert "of the first 40 of 100 classes" in words(page)
     assert 'class="matrix" src="data:image/png' in page
 
@@ -186,9 +186,9 @@ def test_vgg11_on_cifar10_fits_on_a_page_of_fifteen_megabytes(make):
 
 
 def test_resnet50_gets_smaller_maps_instead_of_a_page_nobody_can_open():
-    chosen = atlas.plan(classes=10, layers=53, channels=3, side=64)
+    chosen = packing.plan(classes=10, layers=53, channels=3, side=64)
     assert len(chosen.classes) == 10
-    assert 10 * 53 * 16 * chosen.side**2 <= atlas.BUDGET
+    assert 10 * 53 * 16 * chosen.side**2 <= packing.BUDGET
 
 
 def test_out_names_the_file_and_the_run_stays_as_it_was(make, tmp_path):
@@ -300,5 +300,5 @@ def test_one_seed_is_never_called_clear(pruned):
 
 
 def test_the_package_carries_its_templates():
-    folder = Path(atlas.__file__).parent / "templates"
+    folder = Path(packing.__file__).parent / "templates"
     assert {"report.html", "report.css", "report.js"} <= {path.name for path in folder.iterdir()}

@@ -2,6 +2,7 @@
 
 from jaxcam.viewing.figures.accuracy import history, pruning
 from jaxcam.viewing.figures.charts import confidence, dead_units, similarity_curves
+from jaxcam.viewing.figures.checks import exchange_curves, randomization
 from jaxcam.viewing.figures.comparison import comparison
 from jaxcam.viewing.figures.components import redundancy
 from jaxcam.viewing.figures.exciting import excitements
@@ -25,6 +26,7 @@ __all__ = [
     "contact_sheet",
     "dead_units",
     "distributions",
+    "exchange_curves",
     "excitements",
     "extreme_units",
     "heatmap_groups",
@@ -36,6 +38,7 @@ __all__ = [
     "network_graph",
     "overlay",
     "pruning",
+    "randomization",
     "redundancy",
     "save",
     "save_page",

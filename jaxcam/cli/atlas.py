@@ -1,0 +1,106 @@
+"""What `jaxcam report` asks of a network that is still there: maps of all units, and which layer reads which."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxcam.cli.class_images import finished_run
+from jaxcam.cli.console import bars, note
+from jaxcam.cli.datasets import open_data
+from jaxcam.cli.networks import Network, open_again
+from jaxcam.neurons import maps, open_sweep
+from jaxcam.program import layers as layers_of
+from jaxcam.program import tap
+from jaxcam.program.costs import edges
+from jaxcam.studies import most_exciting
+from jaxcam.viewing.atlas.building import Probe, atlas
+from jaxcam.viewing.runs import Run
+
+NINE, REAL = 9, 500
+SMALL, FEW = 64 * 64, 100_000
+"""So many pixels and maps at most are computed unasked: what takes seconds to a minute."""
+
+
+def write(run: Path, out: Path | None, *, units: str, images: int | None, quiet: bool) -> Path:
+    """Builds the atlas of a run.
+
+    Args:
+        run: the run directory.
+        out: the folder; None for report in the run directory.
+        units: which get a picture: "all", "extreme" (those that the sweep keeps) or "auto", all where it is quick.
+        images: of how many real ones units show the most exciting; None for `REAL` where images are small and at hand.
+        quiet: whether to show no progress.
+
+    Returns:
+        Its first page.
+
+    Raises:
+        ValueError: as `jaxcam.viewing.atlas`; with "all" or a number of images, the network is not what it was.
+        FileNotFoundError: with "all" or a number of images, the network or the data are not where they were.
+    """
+
+    def probe(asked: Run) -> Probe:
+        try:
+            return probed(asked.path, units, images, quiet=quiet)
+        except (ValueError, FileNotFoundError) as error:
+            if units == "all" or images:
+                raise
+            said = f"the network could not be opened, so only the maps that the sweep keeps are shown: {error}"
+            note(said, quiet=quiet)
+            return Probe(note=said[0].upper() + said[1:] + ".")
+
+    return atlas(run, out, probe=probe, progress=bars(quiet))
+
+
+def probed(run: Path, units: str, images: int | None, *, quiet: bool) -> Probe:
+    """The network that a sweep was made of, opened again."""
+    manifest = finished_run(run, "neurons")
+    sweep = open_sweep(run / "sweep.zarr")
+    average = sweep.average
+    network = open_again(manifest, run)
+    one = jax.ShapeDtypeStruct((1, *average.shape[1:]), jnp.float32)
+    small = average.shape[1] * average.shape[2] <= SMALL
+    probe = Probe(layers=layers_of(network.model, one), edges=edges(network.model, one))
+    wanted = (REAL if small and at_hand(manifest["data"]["source"]) else 0) if images is None else images
+    if wanted:
+        try:
+            probe = dataclasses.replace(probe, **exciting(network, manifest, wanted))
+        except (ValueError, FileNotFoundError) as error:
+            if images is not None:
+                raise
+            note(f"real images are left out: {error}", quiet=quiet)
+    live = sum(int((~sweep.dead(layer)).sum()) for layer in sweep.layers)
+    if units == "extreme" or (units == "auto" and (not small or live > FEW)):
+        said = "" if units == "extreme" else f"For all {live:,}, run jaxcam report with --units all; it takes a while."
+        return dataclasses.replace(probe, note=said)
+    rule, steps = str(sweep.attrs["rule"]), int(sweep.attrs.get("steps", 32))
+
+    def of(layer: str, wanted: np.ndarray, classes: np.ndarray) -> np.ndarray:
+        return np.asarray(maps(network.model, average[classes], layer, wanted, rule, steps=steps))
+
+    return dataclasses.replace(probe, maps=of)
+
+
+def at_hand(source: Mapping[str, Any]) -> bool:
+    """Whether the data of a run can be read again without a download."""
+    return source["data"] == "digits" or Path(source["data_dir"] or source["data"]).is_dir()
+
+
+def exciting(network: Network, manifest: Mapping[str, Any], number: int) -> dict[str, Any]:
+    """Real images, evenly from all classes, and which of them excite the units of a layer."""
+    source = dict(manifest["data"]["source"])
+    source["limit"] = min(number, source["limit"] or number)
+    again = dataclasses.replace(network, trained={}, image_size=manifest["data"]["image"][0])
+    dataset, _ = open_data(again, str(manifest["data"].get("split", "train")), source, progress=False)
+    images = np.asarray(dataset.images, np.float32)
+
+    def of(layer: str) -> np.ndarray:
+        found = most_exciting(tap(network.model, layer), images, count=NINE)
+        return np.where(found.scores > 0, found.indices, -1)
+
+    return {"images": images, "exciting": of}
