@@ -9,7 +9,7 @@ from pathlib import Path
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 os.environ.setdefault("TQDM_DISABLE", "1")
 
-from benchmarks import everything, memory, quality
+from benchmarks import everything, memory, quality, scaling
 from benchmarks.cases import FULL, ON_A_GPU, QUICK
 
 
@@ -22,6 +22,8 @@ def main() -> None:
         report = everything.run(sizes, a.only, a.out, command, seed=a.seed, weights=a.weights, tf32=a.tf32)
         print(report.markdown())
         print(f"written to {a.out}: benchmarks.md, benchmarks.json", file=sys.stderr)
+    elif a.command == "scaling":
+        print(scaling.run(a.quick, a.figures, a.seed))
     elif a.command == "memory":
         _say(memory.run(a.network, a.layer, a.memory and int(a.memory * 2**30), a.seed), a.to)
     else:
@@ -44,6 +46,11 @@ def parser() -> argparse.ArgumentParser:
     peak.add_argument("--network", choices=["vgg11", "resnet50"], default="vgg11")
     peak.add_argument("--layer", action="append", help="only these layers")
     peak.add_argument("--memory", type=float, metavar="GiB", help="what the chunks may take")
+    curves = commands.add_parser("scaling", help="how time and memory grow with units, image side, batch, devices")
+    curves.add_argument(
+        "--quick", action="store_true", default=argparse.SUPPRESS, help="two points a curve, small images"
+    )
+    curves.add_argument("--figures", type=Path, default=Path("docs/figures"), help="folder for scaling.svg and .json")
     areas = commands.add_parser("quality", help="deletion and insertion on photographs, methods against random maps")
     areas.add_argument("--images", type=int, default=100)
     areas.add_argument("--skip", type=int, default=0, help="leave out so many photographs before")
