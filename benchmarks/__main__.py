@@ -19,7 +19,7 @@ def main() -> None:
     if a.command is None:
         sizes = QUICK if a.quick else ON_A_GPU if _on_a_gpu() else FULL
         command = " ".join(["python -m benchmarks", *sys.argv[1:]])
-        report = everything.run(sizes, a.only, a.out, command, seed=a.seed, weights=a.weights, tf32=a.tf32)
+        report = everything.run(sizes, a.only, a.out, command, seed=a.seed, weights=a.weights)
         print(report.markdown())
         print(f"written to {a.out}: benchmarks.md, benchmarks.json", file=sys.stderr)
     elif a.command == "scaling":
@@ -39,7 +39,6 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--only", action="append", metavar="WORD", help="cases with this in their name; may be repeated")
     found.add_argument("--out", type=Path, default=Path("runs/benchmarks"), help="folder for benchmarks.md and .json")
     found.add_argument("--weights", help="a trained VGG11 for 32×32, for its units; random weights by default")
-    found.add_argument("--tf32", action="store_true", help="TF32 instead of float32 on an accelerator, on both sides")
     found.add_argument("--seed", type=int, default=0)
     commands = found.add_subparsers(dest="command")
     peak = commands.add_parser("memory", help="peak memory of all units at 224×224, jaxcam alone")

@@ -55,7 +55,6 @@ def run(
     *,
     seed: int = 0,
     weights: str | None = None,
-    tf32: bool = False,
 ) -> Report:
     """Measures every case in turn; what is done is written before the next begins.
 
@@ -66,9 +65,8 @@ def run(
         command: what the tables say was run.
         seed: of weights and images.
         weights: a trained VGG11 for 32×32, for its units.
-        tf32: whether an accelerator may use it, in both libraries.
     """
-    pytorch.settle(tf32)
+    pytorch.settle()
     names, report = chosen(only), Report(command, sizes.repeats)
     report.rates = matmul_rate()
     for name in [name for name in names if name in UNITS]:

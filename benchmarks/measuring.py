@@ -68,10 +68,14 @@ def relative_difference(ours: Any, theirs: Any) -> float:
     return float(np.linalg.norm(a - b) / np.linalg.norm(b))
 
 
-def matmul_rate(size: int = 2048, repeats: int = 7) -> dict[str, float]:
+def matmul_rate(size: int | None = None, repeats: int = 7) -> dict[str, float]:
     """The dense matrix product of this machine in GFLOP/s, by library: the best of some repeats.
 
     In float32; in bfloat16 too where there is an accelerator.
+
+    Args:
+        size: of the square matrices; None for 2048, or 8192 on an accelerator.
+        repeats: of which the best counts.
     """
     import jax
     import jax.numpy as jnp
@@ -79,14 +83,16 @@ def matmul_rate(size: int = 2048, repeats: int = 7) -> dict[str, float]:
 
     from benchmarks import pytorch
 
-    random = np.random.default_rng(0).standard_normal((size, size)).astype(np.float32)
+    on_cpu = jax.default_backend() == "cpu"
+    size = size or (2048 if on_cpu else 8192)
+    random = np.random.default_rng(0).standard_normal((size, size), np.float32)
     on_jax, on_torch = jnp.asarray(random), torch.from_numpy(random).to(pytorch.device())
     product = jax.jit(jnp.dot)
     sides: dict[str, Callable[[], object]] = {
         "jax": lambda: product(on_jax, on_jax),
         "torch": lambda: on_torch @ on_torch,
     }
-    if jax.default_backend() == "cpu":
+    if on_cpu:
         sides["numpy"] = lambda: random @ random
     else:
         half = on_jax.astype(jnp.bfloat16)

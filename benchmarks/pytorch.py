@@ -34,14 +34,15 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def settle(tf32: bool) -> None:
-    """Threads and precision, the same for both libraries: float32, or TF32 where the accelerator has it."""
+def settle() -> None:
+    """Threads, and the precision of both libraries: float32, also where an accelerator would take TF32."""
     import jax
 
     torch.set_num_threads(cores())
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+    torch.backends.cudnn.benchmark = True  # the fastest of its convolutions for each shape
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     if jax.default_backend() != "cpu":
-        jax.config.update("jax_default_matmul_precision", "tensorfloat32" if tf32 else "float32")
+        jax.config.update("jax_default_matmul_precision", "float32")
 
 
 def tensor(x: Any) -> torch.Tensor:

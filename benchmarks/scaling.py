@@ -154,7 +154,7 @@ def run(quick: bool, out: Path, seed: int) -> str:
     """
     from jaxcam.viewing.figures.style import save
 
-    pytorch.settle(tf32=False)
+    pytorch.settle()
     extent = QUICK if quick else FULL
     curves = []
     for measured in (over_units, over_sides, over_batches):
@@ -183,6 +183,7 @@ def as_table(curve: Curve) -> str:
 def draw(curves: Sequence[Curve]) -> Any:
     """Time above, memory below, one column a curve."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     from jaxcam.viewing.figures.style import MARKERS, SERIES, styled
 
@@ -195,9 +196,8 @@ def draw(curves: Sequence[Curve]) -> Any:
                 axes = panels[row][column]
                 for i, (name, series) in enumerate(values.items()):
                     axes.plot(curve.at, series, color=SERIES[i], marker=MARKERS[i], label=name)
-                axes.set_xscale("log", base=2)
-                axes.set_xticks(curve.at, [str(value) for value in curve.at])
-                axes.minorticks_off()
+                axes.set_xlim(left=0)
+                axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
                 axes.set_ylim(bottom=0)
                 axes.set_ylabel(label if column == 0 else "")
             panels[0][column].set_title(curve.title)
@@ -209,6 +209,6 @@ def draw(curves: Sequence[Curve]) -> Any:
 
 
 if __name__ == "__main__":
-    pytorch.settle(tf32=False)
+    pytorch.settle()
     found = _over_devices_here(QUICK if "--quick" in sys.argv else FULL, int(sys.argv[1]))
     print(json.dumps(dataclasses.asdict(found)))
