@@ -28,6 +28,7 @@ class Sizes:
 
     Attributes:
         network: that methods explain.
+        convolutions: how many of its convolutions are kept; None for all.
         method_side: of its images, in pixels.
         side: of the images whose units ResNet50 is asked for.
         batch: images of a gradient method.
@@ -46,6 +47,7 @@ class Sizes:
     """
 
     network: str = "resnet50"
+    convolutions: int | None = None
     method_side: int = 224
     side: int = 224
     batch: int = 4
@@ -67,13 +69,14 @@ FULL = Sizes()
 ON_A_GPU = Sizes(batch=32, steps=32, samples=512, windows=13, stage="layer2", per_layer=256, repeats=5, memory=5 << 30)
 QUICK = Sizes(
     network="vgg11",
+    convolutions=4,
     method_side=32,
     side=72,
     batch=2,
     steps=2,
     samples=64,
     windows=3,
-    last="features.conv7",
+    last="features.conv3",
     stage="features.conv0",
     per_layer=8,
     layers=2,

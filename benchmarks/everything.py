@@ -76,7 +76,7 @@ def run(
         _said(report, len(measured.rows), out)
     methods = [name for name in names if name in METHODS]
     if methods:
-        given = subject(sizes.network, sizes.method_side, sizes.batch, seed)
+        given = subject(sizes.network, sizes.method_side, sizes.batch, seed, convolutions=sizes.convolutions)
         for name in methods:
             report.rows.append(measure(METHODS[name](given, sizes), sizes.repeats))
             _said(report, 1, out)

@@ -80,16 +80,20 @@ def resnet50(classes: int, small: bool) -> nn.Module:
     return network
 
 
-def vgg11(classes: int, small: bool) -> nn.Module:
+def vgg11(classes: int, small: bool, convolutions: int | None) -> nn.Module:
+    if convolutions == 4:
+        return torch_twins.four_convolutions(classes)
+    assert convolutions is None, convolutions
     return torch_twins.small_vgg11(classes) if small else torch_twins.vgg11(classes)
-
-
-NETWORKS = {"resnet50": resnet50, "vgg11": vgg11}
 
 
 def twin(model: Any) -> nn.Module:
     """The network in PyTorch with a model's weights, on PyTorch's device."""
-    network = NETWORKS[model.config.name](model.config.classes, model.config.small)
+    config = model.config
+    if config.name == "resnet50":
+        network = resnet50(config.classes, config.small)
+    else:
+        network = vgg11(config.classes, config.small, config.convolutions)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "weights.safetensors"
         jc.models.save(model, path, layout="torchvision")

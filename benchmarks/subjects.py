@@ -38,19 +38,22 @@ class Subject:
 
     @property
     def title(self) -> str:
-        side = self.x.shape[1]
-        return f"{TITLES[self.model.config.name]} at {side}×{side}"
+        config, side = self.model.config, self.x.shape[1]
+        cut = f" of {config.convolutions} convolutions" if config.convolutions else ""
+        return f"{TITLES[config.name]}{cut} at {side}×{side}"
 
     def first(self, count: int) -> Subject:
         """The same with fewer images."""
         return dataclasses.replace(self, x=self.x[:count], images=self.images[:count].clone())
 
 
-def subject(name: str, side: int, batch: int, seed: int, weights: str | None = None) -> Subject:
+def subject(
+    name: str, side: int, batch: int, seed: int, weights: str | None = None, convolutions: int | None = None
+) -> Subject:
     """Random weights unless a checkpoint is given; random images in [0, 1], each with both extremes."""
     classes = 10 if side <= 64 else 1000
-    options = {} if weights else {"classes": classes, "image_size": side, "seed": seed}
-    model = jc.models.load(weights or name, **options)
+    options = {"classes": classes, "image_size": side, "seed": seed, "convolutions": convolutions}
+    model = jc.models.load(weights or name, **({} if weights else options))
     x = np.random.default_rng(seed).random((batch, side, side, 3), np.float32)
     x[:, 0, 0, :2] = 0, 1  # so that a share of the range is the same number for all, as PyTorch's libraries want it
     network = pytorch.twin(model)
