@@ -1,6 +1,6 @@
 """How time and memory grow with units, image side, batch and devices: curves, their figure, their table.
 
-Everything on ResNet50 with random weights. The layer, of 256 units, stands in the middle of the network's third stage.
+On ResNet50 with random weights; the layer, of 256 units, stands in the middle of its third stage.
 """
 
 from __future__ import annotations
@@ -25,14 +25,17 @@ from benchmarks.subjects import TARGET, Subject, subject
 from benchmarks.tables import table
 from benchmarks.unit_sides import Ours, captum_batched
 
-LAYER, COPIES = "layer3.3.conv2", 32
+COPIES = 32
 JAXCAM, CAPTUM = "jaxcam", "Captum, batched by hand"
 
 
 @dataclasses.dataclass(frozen=True)
 class Extent:
-    """How far the curves go. Devices share the largest number of units."""
+    """Of which network, and how far the curves go. Devices share the largest number of units."""
 
+    network: str = "resnet50"
+    convolutions: int | None = None
+    layer: str = "layer3.3.conv2"
     units: tuple[int, ...] = (1, 8, 32, 64, 128)
     sides: tuple[int, ...] = (96, 128, 160, 192, 224)
     batches: tuple[int, ...] = (1, 2, 4, 8, 16)
@@ -40,9 +43,22 @@ class Extent:
     side: int = 224
     repeats: int = 3
 
+    def subject(self, side: int, batch: int, seed: int) -> Subject:
+        return subject(self.network, side, batch, seed, convolutions=self.convolutions)
+
 
 FULL = Extent()
-QUICK = Extent(units=(1, 8), sides=(72, 96), batches=(1, 2), devices=(1, 2), side=72, repeats=1)
+QUICK = Extent(
+    network="vgg11",
+    convolutions=4,
+    layer="features.conv3",
+    units=(1, 8),
+    sides=(16, 32),
+    batches=(1, 2),
+    devices=(1, 2),
+    side=32,
+    repeats=1,
+)
 
 
 @dataclasses.dataclass
@@ -76,24 +92,24 @@ class Curve:
 
 def over_units(extent: Extent, seed: int) -> Curve:
     """The same image and layer, more and more units."""
-    given = subject("resnet50", extent.side, 1, seed)
-    curve = Curve("Units", f"units of {LAYER}, image of {extent.side}×{extent.side}", list(extent.units))
+    given = extent.subject(extent.side, 1, seed)
+    curve = Curve("Units", f"units of {extent.layer}, image of {extent.side}×{extent.side}", list(extent.units))
     for count in extent.units:
-        curve.add(unit_sides(given, count), extent.repeats)
+        curve.add(unit_sides(given, extent.layer, count), extent.repeats)
     return curve
 
 
 def over_sides(extent: Extent, seed: int) -> Curve:
     """The same units, larger and larger images."""
-    curve = Curve("Image side", f"pixels along a side, {COPIES} units of {LAYER}", list(extent.sides))
+    curve = Curve("Image side", f"pixels along a side, {COPIES} units of {extent.layer}", list(extent.sides))
     for side in extent.sides:
-        curve.add(unit_sides(subject("resnet50", side, 1, seed), COPIES), extent.repeats)
+        curve.add(unit_sides(extent.subject(side, 1, seed), extent.layer, COPIES), extent.repeats)
     return curve
 
 
 def over_batches(extent: Extent, seed: int) -> Curve:
     """Saliency of more and more images."""
-    given = subject("resnet50", extent.side, max(extent.batches), seed)
+    given = extent.subject(extent.side, max(extent.batches), seed)
     curve = Curve("Batch", f"images of {extent.side}×{extent.side}, saliency", list(extent.batches))
     for count in extent.batches:
         part = given.first(count)
@@ -106,17 +122,17 @@ def over_batches(extent: Extent, seed: int) -> Curve:
     return curve
 
 
-def unit_sides(given: Subject, count: int) -> dict[str, Callable[[], object]]:
-    """So many units of the layer, on either side; jaxcam's chunks are as large as Captum's batches."""
-    chosen, ours = np.arange(count), our_units(given, count)
-    return {JAXCAM: ours, CAPTUM: lambda: captum_batched(given, LAYER, chosen, COPIES)}
+def unit_sides(given: Subject, layer: str, count: int) -> dict[str, Callable[[], object]]:
+    """So many units of a layer, on either side; jaxcam's chunks are as large as Captum's batches."""
+    chosen, ours = np.arange(count), our_units(given, layer, count)
+    return {JAXCAM: ours, CAPTUM: lambda: captum_batched(given, layer, chosen, COPIES)}
 
 
-def our_units(given: Subject, count: int) -> Callable[[], np.ndarray]:
+def our_units(given: Subject, layer: str, count: int) -> Callable[[], np.ndarray]:
     """jaxcam's side: forward pass, ways back, cosines."""
     memory = int((1 << 30) * (given.x.shape[1] / 224) ** 2)
-    side = Ours(given, [LAYER], memory)
-    return lambda: side.similarities(side.layer(side.image(), LAYER), np.arange(count))
+    side = Ours(given, [layer], memory)
+    return lambda: side.similarities(side.layer(side.image(), layer), np.arange(count))
 
 
 def over_devices(extent: Extent, seed: int, quick: bool) -> Curve:
@@ -132,13 +148,13 @@ def over_devices(extent: Extent, seed: int, quick: bool) -> Curve:
 
 
 def _over_devices_here(extent: Extent, seed: int) -> Curve:
-    given = subject("resnet50", extent.side, 1, seed)
-    count = max(extent.units)
-    curve = Curve("Devices", f"virtual devices of one processor, {count} units of {LAYER}", list(extent.devices))
+    given, count = extent.subject(extent.side, 1, seed), max(extent.units)
+    label = f"virtual devices of one processor, {count} units of {extent.layer}"
+    curve = Curve("Devices", label, list(extent.devices))
     alone: np.ndarray | None = None
     for number in extent.devices:
         with jc.devices(number):
-            ours = our_units(given, count)
+            ours = our_units(given, extent.layer, count)
             found = ours()
             alone = found if alone is None else alone
             np.testing.assert_allclose(found, alone, atol=1e-6)
