@@ -12,12 +12,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import pytorch
-from benchmarks.measuring import (
-    first,
-    interleaved,
-    median,
-    relative_difference,
-)
+from benchmarks.measuring import first, interleaved, median, relative_difference
 
 Side = Callable[[], Any]
 
@@ -126,7 +121,7 @@ class Row:
         kind: of difference: "relative" (‖a − b‖/‖b‖) or "largest" (max|a − b|).
         ours_memory: by how much the process grew in the first call; None where it cannot be told.
         theirs_memory: the other's.
-        estimated: whether the times are of a sample, scaled up.
+        estimated: which times are of a sample, scaled up: "", "theirs" or "both".
         ratio: theirs / ours.
     """
 
@@ -140,7 +135,7 @@ class Row:
     kind: str = "relative"
     ours_memory: float | None = None
     theirs_memory: float | None = None
-    estimated: bool = False
+    estimated: str = ""
     ratio: float = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:

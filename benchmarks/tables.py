@@ -85,12 +85,12 @@ class Report:
 
 
 def cells(row: Row) -> list[str]:
-    star = "*" if row.estimated else ""
+    stars = {"": ("", ""), "theirs": ("", "*"), "both": ("*", "*")}[row.estimated]
     return [
         row.name,
         row.other,
-        _seconds(row.ours) + star,
-        _seconds(row.theirs) + star,
+        _seconds(row.ours) + stars[0],
+        _seconds(row.theirs) + stars[1],
         f"{row.ratio:.2f}" if row.ratio < 10 else f"{row.ratio:.1f}",
         f"{row.difference:.0e}",
         *(_seconds(value) for value in (row.ours_first, row.theirs_first)),

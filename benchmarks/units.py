@@ -13,13 +13,7 @@ import numpy as np
 
 import jaxcam as jc
 from benchmarks.cases import Row, Sizes
-from benchmarks.measuring import (
-    first,
-    interleaved,
-    median,
-    seconds,
-    timed,
-)
+from benchmarks.measuring import first, interleaved, median, seconds, timed
 from benchmarks.subjects import Subject
 from benchmarks.unit_sides import Ours, captum_batched, captum_single, work_below
 
@@ -87,7 +81,7 @@ def whole(given: Subject, sizes: Sizes) -> Measured:
             theirs=single,
             ours_first=cold,
             theirs_first=None,
-            estimated=True,
+            estimated="theirs",
         ),
     ]
     notes = [
@@ -147,6 +141,8 @@ def _first_pass(
     for name, stands_for in groups.items():
         sender, prepared = timed(lambda name=name: side.layer(image, name))
         live = np.flatnonzero(~sender.dead)
+        if not live.size:
+            raise SystemExit(f"layer '{name}' of {given.title} has no live unit for this image; take another --seed")
         sample = Sampled(
             name, stands_for, _spread(live, max(sizes.per_layer, sender.chunk)), len(live) / len(sender.dead)
         )
@@ -189,7 +185,7 @@ def _scaled_up(given: Subject, counts: dict[str, int], samples: list[Sampled], i
     title = f"{_share(sum(row['units'] for row in layers), counts)} of {given.title}, one image"
     largest = max(sample.largest for sample in samples)
     number = min(len(sample.units) for sample in samples)
-    common = {"name": title, "ours": ours, "difference": largest, "kind": "largest", "estimated": True}
+    common = {"name": title, "ours": ours, "difference": largest, "kind": "largest", "estimated": "both"}
     firsts = {"ours_first": None, "theirs_first": None}
     memory = {
         "ours_memory": _largest(sample.our_memory for sample in samples),

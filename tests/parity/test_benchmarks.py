@@ -72,9 +72,9 @@ def test_the_work_below_a_block_counts_both_of_its_ways_once():
 
 
 def test_a_ratio_says_how_many_times_longer_the_other_takes():
-    row = Row("saliency", "captum", 0.5, 2.0, 1.0, None, 1e-6, estimated=True)
+    row = Row("saliency", "captum", 0.5, 2.0, 1.0, None, 1e-6, estimated="theirs")
     assert row.ratio == 4
-    assert tables.cells(row)[2:] == ["0.500*", "2.00*", "4.00", "1e-06", "1.00", "—", "—", "—"]
+    assert tables.cells(row)[2:] == ["0.500", "2.00*", "4.00", "1e-06", "1.00", "—", "—", "—"]
 
 
 def test_a_word_that_no_case_has_names_all_cases():
