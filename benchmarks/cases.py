@@ -37,7 +37,9 @@ class Sizes:
         whole: how many layers of VGG11 at 32×32, from the first; None for all.
         large: the side of VGG11's larger images.
         singles: units of each layer that go one a call.
-        repeats: timed calls after the first.
+        repeats: timed calls after the first, at most.
+        within: seconds after which a case is not called again, once it was timed twice.
+        passes: over the sampled units, after the first.
         memory: bytes that jaxcam's chunks of units may take.
     """
 
@@ -46,8 +48,8 @@ class Sizes:
     method_side: int = 224
     side: int = 224
     batch: int = 4
-    steps: int = 16
-    samples: int = 128
+    steps: int = 8
+    samples: int = 64
     windows: int = 7
     last: str = "layer4"
     stage: str = "layer1"
@@ -56,12 +58,14 @@ class Sizes:
     whole: int | None = None
     large: int = 224
     singles: int = 3
-    repeats: int = 3
+    repeats: int = 7
+    within: float = 15.0
+    passes: int = 2
     memory: int = 1 << 30
 
 
 FULL = Sizes()
-ON_A_GPU = Sizes(batch=32, steps=32, samples=512, windows=13, stage="layer2", per_layer=256, repeats=5, memory=5 << 30)
+ON_A_GPU = Sizes(batch=32, steps=32, samples=512, windows=13, stage="layer2", per_layer=256, passes=5, memory=5 << 30)
 QUICK = Sizes(
     network="vgg11",
     convolutions=4,
@@ -79,6 +83,7 @@ QUICK = Sizes(
     large=32,
     singles=1,
     repeats=1,
+    passes=1,
     memory=16 << 20,
 )
 
@@ -142,14 +147,14 @@ class Row:
         self.ratio = self.theirs / self.ours
 
 
-def measure(case: Case, repeats: int) -> Row:
+def measure(case: Case, sizes: Sizes) -> Row:
     """Compares, then times the sides in turns."""
     (ours, cold), our_memory = first(case.ours)
     (theirs, other_cold), their_memory = first(case.theirs)
     if case.alike is not None:
         theirs = case.alike()
     difference = relative_difference(np.asarray(ours), pytorch.array(theirs))
-    times = interleaved({"ours": case.ours, "theirs": case.theirs}, repeats)
+    times = interleaved({"ours": case.ours, "theirs": case.theirs}, sizes.repeats, sizes.within)
     other = f"{case.library} ({case.note})" if case.note else case.library
     return Row(
         name=f"{case.name}, {case.setting}",

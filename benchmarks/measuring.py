@@ -47,10 +47,24 @@ def timed(function: Callable[[], Any]) -> tuple[Any, float]:
     return result, time.perf_counter() - start
 
 
-def interleaved(sides: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
-    """The times of several sides, taken in turns, so that a noisy minute hits all of them."""
+LEAST = 2  # turns, however long they take
+
+
+def interleaved(
+    sides: dict[str, Callable[[], object]], repeats: int, within: float = float("inf")
+) -> dict[str, list[float]]:
+    """The times of several sides, taken in turns, so that a noisy minute hits all of them.
+
+    Args:
+        sides: by name.
+        repeats: how many turns at most.
+        within: seconds after which no further turn begins, once there were two.
+    """
     times: dict[str, list[float]] = {name: [] for name in sides}
-    for _ in range(repeats):
+    start = time.perf_counter()
+    for turn in range(repeats):
+        if turn >= LEAST and time.perf_counter() - start > within:
+            break
         for name, side in sides.items():
             times[name].append(seconds(side))
     return times

@@ -23,7 +23,7 @@ HEAD = (
     "memory: jaxcam, GiB",
     "other, GiB",
 )
-LEGEND = """- ratio: the other's time by jaxcam's, medians of {repeats} calls after the first, in turns; * from a sample
+LEGEND = """- ratio: the other's time by jaxcam's, medians of the calls after the first, in turns; * from a sample
 - difference: of the two results, ‖a − b‖/‖b‖; of similarities of units the largest. Rounding turns some ReLUs
 - memory: by how much the process grew in the first call; libraries, weights and what came before are not in it"""
 
@@ -34,7 +34,6 @@ class Report:
 
     Attributes:
         command: what was run.
-        repeats: timed calls after the first.
         rows: of the table.
         units: what else is known about all units.
         rates: dense matrix products in GFLOP/s, by library.
@@ -42,7 +41,6 @@ class Report:
     """
 
     command: str
-    repeats: int
     rows: list[Row] = dataclasses.field(default_factory=list)
     units: list[Measured] = dataclasses.field(default_factory=list)
     rates: dict[str, float] = dataclasses.field(default_factory=dict)
@@ -60,7 +58,6 @@ class Report:
             "hardware": measuring.hardware(),
             "versions": measuring.versions(),
             "load before": self.load,
-            "repeats": self.repeats,
             "matmul GFLOP/s": self.rates,
             "rows": [dataclasses.asdict(row) for row in self.rows],
             "all units": [dataclasses.asdict(measured) for measured in self.units],
@@ -70,7 +67,7 @@ class Report:
 
     def markdown(self) -> str:
         parts = [f"`{self.command}`", table(HEAD, [cells(row) for row in self.rows])]
-        parts.append(LEGEND.format(repeats=self.repeats) + f"\n- {self.surroundings()}")
+        parts.append(LEGEND + f"\n- {self.surroundings()}")
         return "\n\n".join([*parts, *(details(measured, self.rates) for measured in self.units)]) + "\n"
 
     def surroundings(self) -> str:

@@ -18,7 +18,7 @@ from benchmarks.subjects import Subject
 from benchmarks.unit_sides import Ours, captum_batched, captum_single, work_below
 
 COPIES = 64
-VGG = {"conv0": [0], "conv1": [1], "conv3": [2, 3], "conv5": [4, 5], "conv7": [6, 7]}
+VGG = {"conv0": [0], "conv1": [1], "conv3": [2, 3], "conv5": [4, 5, 6, 7]}
 
 
 @dataclasses.dataclass
@@ -58,7 +58,7 @@ def whole(given: Subject, sizes: Sizes) -> Measured:
     similarities = {name: np.asarray(values[0]) for name, values in found.items()}
     largest = max(float(np.abs(similarities[name] - other[name]).max()) for name in names)
     dead = sum(int((values == 0).sum()) for values in similarities.values())
-    times = interleaved({"ours": ours, "theirs": theirs}, sizes.repeats)
+    times = interleaved({"ours": ours, "theirs": theirs}, sizes.repeats, sizes.within)
     fast = median(times["ours"])
     single = sum(counts[name] * _one_a_call(given, name, _spread(wanted[name], sizes.singles))[1] for name in names)
     title = f"{_share(total, counts)} of {given.title}, one image"
@@ -119,7 +119,7 @@ def sampled(given: Subject, sizes: Sizes) -> Measured:
     side = Ours(given, list(groups), sizes.memory)
     samples: dict[str, Sampled] = {}
     images = [_first_pass(given, side, groups, sizes, samples)]
-    for _ in range(sizes.repeats):
+    for _ in range(sizes.passes):
         image, took = timed(side.image)
         images.append(took)
         for sample in samples.values():
