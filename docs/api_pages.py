@@ -7,6 +7,7 @@ same. Docstrings are plain text with Greek and bars in their formulas; `escape` 
 import importlib
 import inspect
 import re
+import shutil
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,6 +73,15 @@ def write(app: "Sphinx") -> None:
             path.write_text(text, "utf-8")
 
 
+def copy_notebooks(app: "Sphinx") -> None:
+    """Copies the notebooks, with what they drew if they were executed, to where Sphinx may read them."""
+    there = PAGES.with_name("notebooks")
+    shutil.rmtree(there, ignore_errors=True)
+    there.mkdir()
+    for notebook in sorted((PAGES.parents[1] / "notebooks").glob("*.ipynb")):
+        shutil.copy2(notebook, there)
+
+
 def escape(app: "Sphinx", what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
     """Makes a docstring's `code` literal and its bars and stars plain, outside of examples."""
     for number, line in enumerate(lines):
@@ -84,7 +94,9 @@ def escape(app: "Sphinx", what: str, name: str, thing: Any, options: Any, lines:
 
 
 def link(app: "Sphinx", document: str, source: list[str]) -> None:
-    """Makes each name in the tables of reference.md lead to its description."""
+    """Makes each name in the tables of reference.md lead to its description, and notebooks' links to pages to them."""
+    # The notebooks are copied into docs/; in the repository they are beside it.
+    source[0] = source[0].replace("](../docs/", "](../").replace("](../notebooks/", "](notebooks/")
     if document != "reference":
         return
     room = "jaxcam"
@@ -108,6 +120,7 @@ def check(app: "Sphinx", env: Any) -> None:
 def setup(app: "Sphinx") -> dict[str, bool]:
     """Connects the above."""
     app.connect("builder-inited", write)
+    app.connect("builder-inited", copy_notebooks)
     app.connect("autodoc-process-docstring", escape, priority=400)
     app.connect("source-read", link)
     app.connect("env-check-consistency", check)

@@ -16,7 +16,6 @@
 # and asked the same question. Do the four get the same answer?
 
 # %%
-import functools
 import tempfile
 
 import equinox as eqx
@@ -54,7 +53,7 @@ class Net(nnx.Module):
 in_nnx = Net(nnx.Rngs(0))
 with tempfile.TemporaryDirectory() as out:
     history = jc.training.train(
-        in_nnx, train, test, out=out, epochs=6, batch=32, learning_rate=6e-3, progress=False
+        in_nnx, train, test, out=out, epochs=4, batch=32, learning_rate=6e-3, progress=False
     )
 print(f"{history[-1].test_accuracy:.1%}")
 weights = {name: (getattr(in_nnx, name).kernel[...], getattr(in_nnx, name).bias[...]) for name in ("first", "second", "head")}
@@ -62,8 +61,8 @@ weights = {name: (getattr(in_nnx, name).kernel[...], getattr(in_nnx, name).bias[
 # %% [markdown]
 # ## Flax Linen
 #
-# A Linen module keeps its variables apart, so the model is `apply` with the variables bound: `jax.tree_util.Partial`, or
-# `functools.partial`. Layers are named by the path of their parameters.
+# A Linen module keeps its variables apart, so the model is `apply` with the variables bound by `jax.tree_util.Partial`: a pytree whose
+# parameters name the layers by their paths. (`functools.partial` works as well, with layers named by order.)
 
 
 # %%
@@ -76,7 +75,7 @@ class LinenNet(linen.Module):
 
 
 variables = {"params": {name: {"kernel": kernel, "bias": bias} for name, (kernel, bias) in weights.items()}}
-in_linen = functools.partial(LinenNet().apply, variables)
+in_linen = jax.tree_util.Partial(LinenNet().apply, variables)
 
 # %% [markdown]
 # ## Equinox
@@ -133,7 +132,7 @@ def in_plain_jax(x):
         return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=axes) + bias
 
     x = jnp.maximum(conv(x, *weights["first"]), 0)
-    x = x.reshape(len(x), 8, 2, 8, 2, 16).max((2, 4))
+    x = jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
     y = x + conv(x, *weights["second"])
     x = jc.tag(jnp.where(y > 0, y, 0), "second")  # a ReLU, whoever wrote it
     return x.max((1, 2)) @ weights["head"][0] + weights["head"][1]
@@ -181,6 +180,8 @@ plt.show()
 #
 # - A model in training mode mixes the images of a batch (batch norm) or rolls dice (dropout): the first is refused with a line that
 #   says so; call `model.eval()` in NNX, `train=False` in Linen, `eqx.nn.inference_mode` in Equinox.
+# - The same function may have more than one derivative. Where several pixels of a window are equally large, a max *pool* sends the gradient
+#   to the first of them and a `max` over reshaped axes shares it: same outputs, other maps, on images with flat parts.
 # - An operation that a rule says nothing about is an error that names it, not silently the plain gradient:
 
 # %%

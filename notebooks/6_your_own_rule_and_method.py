@@ -77,15 +77,19 @@ mine = jc.composites.Composite(conv=Size(), dense=Size())
 
 # %% [markdown]
 # It is a value like any other rule, so everything that takes a composite takes it. `audit` says, before anything runs, which equation
-# gets which rule; `conservation` says how much relevance each received and handed on. This rule should lose nothing anywhere: it
-# has no bias to keep a share and no sign to cancel.
+# gets which rule; `conservation` says how much relevance each received and handed on.
 
 # %%
 for row in jc.audit(model, x[:1], mine):
     print(f"{row.layer or 'input':8} {row.kind:11} {row.rule}")
 for balance in jc.conservation(model, x, composite=mine):
-    np.testing.assert_allclose(balance.passed, balance.received, rtol=1e-4)
-print("relevance is conserved by every piece of the network")
+    share = float((balance.passed / balance.received).mean())
+    print(f"{balance.row.layer:8} {balance.row.kind:11} hands on {share:.1%}")
+    assert 0.9 < share < 1.0001
+
+# %% [markdown]
+# The rule has no bias to keep a share and no sign to cancel, so all should be handed on. Almost: where all inputs of an output are 0, in the
+# black border of a digit, there is nobody to hand it to. That is the kind of thing to know of a rule before looking at its pictures.
 
 # %%
 composites = {"z⁺ and ε": "epsilon_plus", "αβ and ε": "epsilon_alpha2_beta1", "mine": mine}
