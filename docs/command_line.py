@@ -36,7 +36,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "averages": ("jaxcam averages --model runs/train --kind most --out runs/averages --quiet",),
     "neurons": ("jaxcam neurons --averages runs/averages --layer features.conv1 --out runs/neurons --quiet",),
     "prune": ("jaxcam prune --neurons runs/neurons --layer features.conv1 --seeds 3 --out runs/prune --quiet",),
-    "redundancy": ("jaxcam redundancy digits/3/ --model runs/train --permutations 199 --out runs/redundancy --quiet",),
+    "redundancy": (
+        "jaxcam redundancy digits/3/ --model runs/train --method grad_cam --permutations 199"
+        " --out runs/redundancy --quiet",
+    ),
     "distributions": (
         "jaxcam distributions digits/3/ --model runs/train --limit 4 --draws 999 --out runs/laws --quiet",
     ),

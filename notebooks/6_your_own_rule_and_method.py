@@ -107,7 +107,7 @@ viewing.contact_sheet(np.asarray(x[:3]), {name: np.asarray(values[:3]) for name,
 def reliable_gradient(model, x, target=None):
     """x · mean / standard deviation of the gradient under noise."""
     mean, variance = (
-        jc.smooth_grad(model, x, target, key=key, samples=24, sigma=0.1, kind=kind) for kind in ("mean", "variance")
+        jc.smooth_grad(model, x, target, key=key, samples=16, sigma=0.1, kind=kind) for kind in ("mean", "variance")
     )
     return x * mean / jnp.sqrt(variance + 1e-3 * variance.max((1, 2, 3), keepdims=True))
 
@@ -123,16 +123,15 @@ def reliable_gradient(model, x, target=None):
 methods = {
     "reliable_gradient": reliable_gradient,
     "saliency": jc.saliency,
-    "input_x_gradient": jc.input_x_gradient,
     "guided_backprop": jc.guided_backprop,
     "lrp, my rule": lambda model, x, target=None: jc.lrp(model, x, target, composite=mine),
 }
 maps = {name: method(model, x) for name, method in methods.items()}
 maps["random"] = jax.random.normal(key, x.shape)
-deletion = {name: np.asarray(jc.quality.deletion(model, x, values, steps=16).area) for name, values in maps.items()}
+deletion = {name: np.asarray(jc.quality.deletion(model, x, values, steps=8).area) for name, values in maps.items()}
 kept = {}
 for name, method in methods.items():
-    kept[name] = float(np.abs(np.asarray(jc.quality.randomization_check(model, x[:8], method, key=key).rank)[-1]).mean())
+    kept[name] = float(np.abs(np.asarray(jc.quality.randomization_check(model, x[:4], method, key=key).rank)[-1]).mean())
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(9, 3), sharey=True)

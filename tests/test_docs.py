@@ -47,11 +47,11 @@ def test_the_python_of_a_page_runs_from_top_to_bottom(page, tmp_path, monkeypatc
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_every_command_of_a_page_exists_with_its_options(page):
-    for command, rest in re.findall(
-        r"^(?:    |\$ )?jaxcam ([a-z][\w-]*)(.*?)(?:  #.*)?$", page.read_text("utf-8"), re.M
-    ):
-        if command == "explian":  # how the page shows what an error looks like
-            continue
+    text = page.read_text("utf-8")
+    code = "\n".join(
+        [*blocks(text, "sh"), *blocks(text, "console"), *re.findall(r"^    jaxcam .*", text, re.MULTILINE)]
+    )
+    for command, rest in re.findall(r"^(?:    |\$ )?jaxcam ([a-z][\w-]*)(.*?)(?:  #.*)?$", code, re.MULTILINE):
         known = {option for parameter in cli.commands[command].params for option in parameter.opts}
         assert set(re.findall(r"(?<!\S)--[\w-]+", rest)) <= known | {"--help"}, command
 
