@@ -159,5 +159,5 @@ assert better.mean() > 0.7, "a method should beat noise"
 # - 24 digits and one small network: enough to see that a method is not noise, not that it is better than another. `jaxcam compare` does this on
 #   photographs, with random maps beside; [Methods](../docs/methods.md) says what each figure misses.
 # - Deletion favors methods that multiply by the image: on a black background only the stroke can be deleted.
-# - A rule that conserves relevance need not explain anything. This one does not tell for from against, and its maps are nearly the same for
-#   every class: ask it `target=3` for an eight and look.
+# - A rule that conserves relevance need not explain anything. This one does not tell for from against, and its maps stay the same when the
+#   network is destroyed (right panel): it draws the stroke. Without the check they would have looked convincing.
