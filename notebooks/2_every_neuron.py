@@ -17,10 +17,13 @@
 # %%
 import tempfile
 
+import jax
 from flax import nnx
 
 import jaxcam as jc
 from jaxcam import viewing
+
+jax.config.update("jax_default_prng_impl", "rbg")  # compiles ten times faster on a CPU than the default
 
 train, test = (jc.data.load("digits", split, image_size=16) for split in ("train", "test"))
 

@@ -26,6 +26,8 @@ from flax import nnx
 import jaxcam as jc
 from jaxcam import viewing
 
+jax.config.update("jax_default_prng_impl", "rbg")  # compiles ten times faster on a CPU than the default
+
 key = jax.random.key(0)
 train, test = (jc.data.load("digits", split, image_size=16) for split in ("train", "test"))
 noise = np.random.default_rng(1)
