@@ -67,7 +67,7 @@ for layer in jc.layers(model, test.images[:1]):
 kinds = {
     kind: jc.neurons.class_averages(train.images, train.labels, kind, model=model, k=20, progress=False) for kind in ("most", "least")
 }
-kinds["simple"] = jc.neurons.class_averages(train.images, train.labels, "simple")
+kinds["simple"] = jc.neurons.class_averages(train.images, train.labels, "simple", progress=False)
 viewing.averages(kinds, test.names)
 
 # %% [markdown]
@@ -127,9 +127,9 @@ runs.cleanup()
 # ## What it says, and when it misleads
 #
 # - Look at the right panel first. Similarity *ranks* units if the most and the least similar ones lie on either side of random, further apart than
-#   random choices do among themselves: that is what the last line says of each layer. In a network as small and as alive as this one it
-#   mostly does not: both ends cost more than a random choice. In the large networks of the thesis the left panel shows a great difference,
-#   and much of it is dead units: [Papers reproduced](../docs/reproduction.md).
+#   random choices do among themselves: that is what the last line says of each layer. Do not expect it of a network as small and as alive as
+#   this one: when this was written it did so in one layer of three, and there the *least* similar units were the ones it needed. In the large networks
+#   of the thesis the left panel shows a great difference, and much of it is dead units: [Papers reproduced](../docs/reproduction.md).
 # - The maps are guided backpropagation: they say what in the image excites a unit, not what the unit is for. They hardly depend on the
 #   layers above ([Adebayo et al. 2018](https://arxiv.org/abs/1810.03292)).
 # - 359 test images are few: an accuracy here is known to ± 3 %.

@@ -82,9 +82,9 @@ maps = {f"{method}, {name}": check.maps[method][:3] for method in methods for na
 viewing.contact_sheet(found.images[some], maps, channels="absolute")
 
 # %% [markdown]
-# The leaking network is nearly always right until the rectangle goes, and mostly wrong where the rectangle has another class's color: a third
-# of the images then become that class. Its maps give the rectangle several times its area, the clean network's about its area: the
-# figure to read is the *pair*, since a bright rectangle may excite any network.
+# The leaking network is the better one until the rectangle goes, and wrong on most images whose rectangle has another class's color; many of
+# them become that class. Its maps give the rectangle several times its area, the clean network's about its area: the figure to read is the
+# *pair*, since a bright rectangle may excite any network.
 #
 # ## A leak nobody suspects: SpRAy
 #
