@@ -48,7 +48,7 @@ class Net(nnx.Module):
 model = Net(nnx.Rngs(0))
 with tempfile.TemporaryDirectory() as out:
     history = jc.training.train(model, train, test, out=out, epochs=4, batch=64, learning_rate=3e-3, progress=False)
-x = jnp.asarray(test.images[:24])
+x = jnp.asarray(test.images[:12])
 print(f"{history[-1].test_accuracy:.1%}")
 
 # %% [markdown]
@@ -133,7 +133,7 @@ maps["random"] = jax.random.normal(key, x.shape)
 deletion = {name: np.asarray(jc.quality.deletion(model, x, values, steps=8).area) for name, values in maps.items()}
 kept = {}
 for name, method in methods.items():
-    kept[name] = float(np.abs(np.asarray(jc.quality.randomization_check(model, x[:4], method, key=key).rank)[-1]).mean())
+    kept[name] = float(np.abs(np.asarray(jc.quality.randomization_check(model, x, method, key=key).rank)[-1]).mean())
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(9, 3), sharey=True)
@@ -158,7 +158,7 @@ assert better.mean() > 0.7, "a method should beat noise"
 # %% [markdown]
 # ## When it misleads
 #
-# - 24 digits and one small network: enough to see that a method is not noise, not that it is better than another. `jaxcam compare` does this on
+# - Twelve digits and one small network: enough to see that a method is not noise, not that it is better than another. `jaxcam compare` does this on
 #   photographs, with random maps beside; [Methods](../docs/methods.md) says what each figure misses.
 # - Deletion favors methods that multiply by the image: on a black background only the stroke can be deleted.
 # - A rule that conserves relevance need not explain anything. This one does not tell for from against, and its maps stay the same when the
