@@ -28,7 +28,7 @@ from jaxcam.cli.run_directory import RunDirectory
     metavar="NAME",
     default="epsilon_plus",
     show_default=True,
-    help="Of the relevance rules, as in docs/methods.md.",
+    help="Of the relevance rules, as in docs/methods/relevance.md.",
 )
 @click.option("--groups", metavar="N", type=options.Whole(1), help="How many; default: what the eigengap says.")
 @click.option("--neighbors", metavar="N", type=options.Whole(1), default=10, show_default=True, help="Of each map.")

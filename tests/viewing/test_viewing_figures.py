@@ -270,3 +270,8 @@ def test_figures_leave_matplotlib_as_it_was(history):
     before = dict(matplotlib.rcParams)
     assert isinstance(viewing.history(history), Figure)
     assert dict(matplotlib.rcParams) == before
+
+
+def test_a_figure_shows_itself_in_a_notebook():
+    figure = viewing.maps(np.array([[[-2.0, 1.0]]]))
+    assert figure._repr_png_().startswith(b"\x89PNG")

@@ -17,6 +17,7 @@ from jaxcam.viewing.figures.style import (
     RANDOM,
     RULE,
     WIDEST,
+    Drawing,
     name_layers,
     short_names,
     styled,
@@ -56,7 +57,7 @@ def pruning(rows: Iterable[Row]) -> Figure:
     table = pruning_table(rows)
     fractions = sorted({entry.fraction for entry in table})
     most = max(sum(entry.fraction == fraction for entry in table) for fraction in fractions)
-    figure = Figure(
+    figure = Drawing(
         figsize=(float(np.clip(1.4 + 0.8 * most, 8.4, WIDEST)), 0.3 + 3.5 * len(fractions)), layout="constrained"
     )
     panels = figure.subplots(len(fractions), 2, squeeze=False, sharey=True)
@@ -124,7 +125,7 @@ def history(rows: Iterable[Row]) -> Figure:
         [1.0, 0.5]
     """
     table = history_table(rows)
-    figure = Figure(figsize=(8.4, 3.2), layout="constrained")
+    figure = Drawing(figsize=(8.4, 3.2), layout="constrained")
     marker = "o" if len(table["epoch"]) <= 40 else None
     for axes, quantity in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         for data, color in (("train", MUTED), ("test", LEAST)):

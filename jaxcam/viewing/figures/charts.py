@@ -21,6 +21,7 @@ from jaxcam.viewing.figures.style import (
     NAMED,
     SERIES,
     WIDEST,
+    Drawing,
     check_classes,
     name_layers,
     short_names,
@@ -60,7 +61,7 @@ def confidence(confidences: Mapping[str, Float[Array | np.ndarray, "k k"]], clas
     side = float(np.clip(0.42 * number, 2.4, 5.0))
     columns = min(2, len(confidences))
     rows = -(-len(confidences) // columns)
-    figure = Figure(figsize=(columns * (side + 1.1) + 0.6, rows * (side + 1.2)), layout="constrained")
+    figure = Drawing(figsize=(columns * (side + 1.1) + 0.6, rows * (side + 1.2)), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, (kind, values) in zip(panels, confidences.items(), strict=False):
         array = finite(values, f"the confidence {kind!r}")
@@ -119,7 +120,7 @@ def similarity_curves(
     curves = curve_table(similarity, dead)
     check_classes(len(curves.mean), classes, "the similarities")
     layers = short_names(similarity)
-    figure = Figure(figsize=(float(np.clip(1.6 + 0.84 * len(layers), 8.4, WIDEST)), 3.9), layout="constrained")
+    figure = Drawing(figsize=(float(np.clip(1.6 + 0.84 * len(layers), 8.4, WIDEST)), 3.9), layout="constrained")
     named = len(classes) <= NAMED
     whose = "live units" if dead else "all units"
     for axes, values, title in zip(
@@ -167,7 +168,7 @@ def dead_units(dead: Mapping[str, Bool[Array | np.ndarray, "k _"]]) -> Figure:
     """
     table = dead_table(dead)
     units = np.array(table.units)
-    figure = Figure(figsize=(float(np.clip(1.8 + 0.5 * len(units), 5.6, WIDEST)), 3.6), layout="constrained")
+    figure = Drawing(figsize=(float(np.clip(1.8 + 0.5 * len(units), 5.6, WIDEST)), 3.6), layout="constrained")
     axes = figure.subplots()
     bottom = np.zeros(len(units))
     for counts, color, label in (

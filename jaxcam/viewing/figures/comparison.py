@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jaxcam.viewing.figures.style import LEAST, MUTED, RANDOM, styled
+from jaxcam.viewing.figures.style import LEAST, MUTED, RANDOM, Drawing, styled
 
 
 @styled
@@ -43,7 +43,7 @@ def comparison(
             raise ValueError(f"{method} has the figures {', '.join(figures)}, the first method has {', '.join(names)}")
     ways = small_is_good or {}
     methods = sorted(measured, key=lambda method: _order(measured[method][names[0]], ways.get(names[0], False)))
-    figure = Figure(figsize=(1.6 + 2.6 * len(names), 1.1 + 0.26 * len(methods)), layout="constrained")
+    figure = Drawing(figsize=(1.6 + 2.6 * len(names), 1.1 + 0.26 * len(methods)), layout="constrained")
     panels = figure.subplots(1, len(names), squeeze=False, sharey=True)[0]
     for axes, name in zip(panels, names, strict=True):
         good = {True: " (small is good)", False: " (large is good)"}.get(ways[name]) if name in ways else ""

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from jaxcam.attribution.asking import check_count
 from jaxcam.studies import Redundancy
 from jaxcam.viewing.colors import DIVERGING, limit
-from jaxcam.viewing.figures.style import LEAST, MOST, MUTED, RANDOM, styled
+from jaxcam.viewing.figures.style import LEAST, MOST, MUTED, RANDOM, Drawing, styled
 
 SHOWN = 8
 QUANTILE = 95
@@ -39,7 +39,7 @@ def redundancy(found: Redundancy, *, columns: int = SHOWN) -> Figure:
     """
     check_count(columns, "columns")
     shown = min(columns, len(found.maps))
-    figure = Figure(figsize=(max(7.2, 0.95 * shown + 1.2), 6.4), layout="constrained")
+    figure = Drawing(figsize=(max(7.2, 0.95 * shown + 1.2), 6.4), layout="constrained")
     halves: Any = figure.subfigures(2, 1, height_ratios=[3.0, 3.4])
     charts, tiles = halves
     left, right = charts.subplots(1, 2)

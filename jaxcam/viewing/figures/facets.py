@@ -12,7 +12,17 @@ from jaxcam.attribution.asking import check_count
 from jaxcam.studies import Polytopes
 from jaxcam.viewing.blending import flat
 from jaxcam.viewing.colors import DIVERGING, check_channels, finite, limit
-from jaxcam.viewing.figures.style import LEAST, MOST, MUTED, RANDOM, name_layers, short_names, shortened, styled
+from jaxcam.viewing.figures.style import (
+    LEAST,
+    MOST,
+    MUTED,
+    RANDOM,
+    Drawing,
+    name_layers,
+    short_names,
+    shortened,
+    styled,
+)
 
 SHOWN = 8
 TILE = 1.15
@@ -58,7 +68,7 @@ def linear_pieces(
     if titles is not None and len(titles) != len(pictures):
         raise ValueError(f"{len(pictures)} images have {len(titles)} titles")
     number = min(columns, len(pictures))
-    figure = Figure(figsize=(max(7.2, TILE * number + 0.6), 3.2 * TILE + 3.4), layout="constrained")
+    figure = Drawing(figsize=(max(7.2, TILE * number + 0.6), 3.2 * TILE + 3.4), layout="constrained")
     halves: Any = figure.subfigures(2, 1, height_ratios=[3.4 * TILE, 3.2])
     grid = halves[0].subplots(3, number, squeeze=False)
     for place in range(number):

@@ -10,7 +10,7 @@ from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
 from jaxcam.studies import HeatmapClusters
 from jaxcam.viewing.colors import DIVERGING, check_channels, limit
-from jaxcam.viewing.figures.style import MUTED, SERIES, styled
+from jaxcam.viewing.figures.style import MUTED, SERIES, Drawing, styled
 
 THUMBNAILS = 120
 COLUMNS = 6
@@ -41,7 +41,7 @@ def heatmap_groups(found: HeatmapClusters, images: Float[Array | np.ndarray, "n 
     """
     if images is not None and len(images) != len(found.labels):
         raise ValueError(f"there are {len(found.labels)} maps and {len(images)} images")
-    figure = Figure(figsize=(10.5, 6.2), layout="constrained")
+    figure = Drawing(figsize=(10.5, 6.2), layout="constrained")
     halves: Any = figure.subfigures(1, 2, width_ratios=[1.5, 1.0])
     left, right = halves
     _plane(left.subplots(), found, None if images is None else check_channels(np.asarray(images)))

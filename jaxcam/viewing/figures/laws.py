@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from jaxcam.studies import Distributions
-from jaxcam.viewing.figures.style import MUTED, SERIES, WIDEST, shortened, styled
+from jaxcam.viewing.figures.style import MUTED, SERIES, WIDEST, Drawing, shortened, styled
 
 LAWS = {
     "norm": ("normal", stats.norm, SERIES[0]),
@@ -50,7 +50,7 @@ def distributions(
     if not 0 <= sample < samples:
         raise ValueError(f"there are {samples} samples, 0 to {samples - 1}; got {sample}")
     width = float(np.clip(2.5 * len(values), 3.4, WIDEST))
-    figure = Figure(figsize=(width, 5.2), layout="constrained")
+    figure = Drawing(figsize=(width, 5.2), layout="constrained")
     panels = figure.subplots(2, len(values), squeeze=False)
     for place, (layer, rows) in enumerate(values.items()):
         _histogram(panels[0, place], np.asarray(rows[sample], np.float64), found[layer], sample)

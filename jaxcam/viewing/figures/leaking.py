@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from jaxcam.studies import RegionCheck
-from jaxcam.viewing.figures.style import LEAST, MOST, MUTED, RANDOM, SERIES, styled
+from jaxcam.viewing.figures.style import LEAST, MOST, MUTED, RANDOM, SERIES, Drawing, styled
 
 COLORS = {"leaking": MOST, "clean": LEAST}
 CASES = {"as they are": "accuracy", "removed": "removed", "moved": "moved"}
@@ -33,7 +33,7 @@ def leaks(checks: Mapping[str, RegionCheck]) -> Figure:
     """
     if not checks or not next(iter(checks.values())).shares:
         raise ValueError("nothing to draw: no network, or no method")
-    figure = Figure(figsize=(9.0, 3.4), layout="constrained")
+    figure = Drawing(figsize=(9.0, 3.4), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[1.0, 1.2])
     methods = list(next(iter(checks.values())).shares)
     width = 0.8 / len(checks)

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from jaxcam.viewing.colors import finite, signed_picture
-from jaxcam.viewing.figures.style import LEAST, MOST, MUTED, short_names, styled
+from jaxcam.viewing.figures.style import LEAST, MOST, MUTED, Drawing, short_names, styled
 
 SHOWN, COLUMNS = 128, 16
 
@@ -43,7 +43,7 @@ def weights(kernels: Mapping[str, Float[Any, "..."]], *, title: str = "") -> Fig
     count = 0 if first is None else min(values[first].shape[-1], SHOWN)
     rows = -(-count // COLUMNS)
     heights = [max(0.46 * rows, 0.05) + 0.45, 1.0 + 0.2 * len(values)]
-    figure = Figure(figsize=(7.6, sum(heights) + (0.3 if title else 0)), layout="constrained")
+    figure = Drawing(figsize=(7.6, sum(heights) + (0.3 if title else 0)), layout="constrained")
     if title:
         figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
     parts: Any = figure.subfigures(2, 1, height_ratios=heights) if first else [None, figure]

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from jaxcam.studies import ConceptTest
-from jaxcam.viewing.figures.style import LEAST, MOST, MUTED, RANDOM, short_names, styled
+from jaxcam.viewing.figures.style import LEAST, MOST, MUTED, RANDOM, Drawing, short_names, styled
 
 ALPHA = 0.05
 
@@ -37,7 +37,7 @@ def concepts(tests: Sequence[ConceptTest], *, title: str = "") -> Figure:
         raise ValueError("nothing to draw: no concepts")
     layers, names = (list(dict.fromkeys(part)) for part in zip(*((t.layer, t.concept) for t in tests), strict=True))
     height = 1.0 + len(layers) * (0.55 + 0.34 * len(names))
-    figure = Figure(figsize=(7.6, height), layout="constrained")
+    figure = Drawing(figsize=(7.6, height), layout="constrained")
     panels = figure.subplots(len(layers), 1, squeeze=False)[:, 0]
     rng = np.random.default_rng(0)
     for axes, layer, short in zip(panels, layers, short_names(layers), strict=True):

@@ -4,6 +4,7 @@ Figures are made with matplotlib's objects, never through pyplot: nothing global
 a thousand figures leave no memory behind. Each function returns its figure; `save` writes it.
 """
 
+import io
 import os
 from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
@@ -85,6 +86,16 @@ RC: Any = {
 }
 
 P = ParamSpec("P")
+
+
+class Drawing(Figure):
+    """A figure that a notebook shows by itself: IPython draws other figures only once pyplot has been used."""
+
+    def _repr_png_(self) -> bytes:
+        file = io.BytesIO()
+        with matplotlib.rc_context(RC):
+            self.savefig(file, format="png", dpi=110)
+        return file.getvalue()
 
 
 def styled(function: Callable[P, Figure]) -> Callable[P, Figure]:
@@ -201,7 +212,7 @@ class Sheet:
     """
 
     def __init__(self, width: float, height: float) -> None:
-        self.figure = Figure(figsize=(width, height))
+        self.figure = Drawing(figsize=(width, height))
         self.axes: Axes = self.figure.add_axes((0, 0, 1, 1))
         self.axes.set(xlim=(0, width), ylim=(height, 0))
         self.axes.set_axis_off()

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from jaxcam.files import write_atomically
 from jaxcam.studies import Landscape
-from jaxcam.viewing.figures.style import INK, LEAST, MOST, styled
+from jaxcam.viewing.figures.style import INK, LEAST, MOST, Drawing, styled
 
 COLORS = "viridis"
 LEVELS = 24
@@ -51,7 +51,7 @@ def landscape(
     """
     values = _drawable(found)
     if values.ndim == 1:
-        figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+        figure = Drawing(figsize=(6.4, 3.6), layout="constrained")
         axes = figure.subplots()
         axes.plot(found.axes[0], values, color=LEAST, linewidth=1.8)
         axes.plot([0], [found.center], marker="o", color=MOST, linestyle="none", label="the parameters")
@@ -60,7 +60,7 @@ def landscape(
         axes.legend()
         return figure
     norm, levels = _scale(values)
-    figure = Figure(figsize=(10.2, 4.5), layout="constrained")
+    figure = Drawing(figsize=(10.2, 4.5), layout="constrained")
     left = figure.add_subplot(1, 2, 1)
     first, second = found.axes
     drawn = left.contourf(first, second, values.T, levels, cmap=COLORS, norm=norm, extend="both")
