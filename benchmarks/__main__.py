@@ -9,7 +9,7 @@ from pathlib import Path
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 os.environ.setdefault("TQDM_DISABLE", "1")
 
-from benchmarks import everything, memory, quality, scaling
+from benchmarks import everything, memory, precision, quality, scaling
 from benchmarks.cases import FULL, ON_A_GPU, QUICK
 
 
@@ -26,6 +26,8 @@ def main() -> None:
         print(scaling.run(a.quick, a.figures, a.seed))
     elif a.command == "memory":
         _say(memory.run(a.network, a.layer, a.memory and int(a.memory * 2**30), a.seed), a.to)
+    elif a.command == "precision":
+        _say(precision.run(a.images, a.layer), a.to)
     else:
         _say(quality.run(a.images, a.skip, a.masks, a.samples, a.steps, a.seed), a.to)
 
@@ -56,7 +58,10 @@ def parser() -> argparse.ArgumentParser:
     areas.add_argument("--masks", type=int, default=160, help="of RISE")
     areas.add_argument("--samples", type=int, default=96, help="of LIME")
     areas.add_argument("--steps", type=int, default=10)
-    for command in (peak, areas):
+    bits = commands.add_parser("precision", help="what bfloat16 and TF32 change in the similarities of units")
+    bits.add_argument("--images", type=int, default=3)
+    bits.add_argument("--layer", action="append", help="only these layers")
+    for command in (peak, areas, bits):
         command.add_argument("--to", type=Path, help="also write the table to this file")
     return found
 
