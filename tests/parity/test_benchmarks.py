@@ -91,7 +91,7 @@ def test_curves_of_unlike_length_make_no_table():
         scaling.as_table(curve)
 
 
-# Rounding turns a ReLU now and then, and which depends on the memory layout PyTorch is faster with just now; one ReLU of
+# Rounding turns a ReLU now and then; which one depends on the memory layout that PyTorch is faster with. One ReLU of
 # ResNet50 at 16×16 is a hundredth of the map. Another method, or another target, is about 1.
 TOLERANCE = {"relative": 5e-2, "largest": 1e-3}
 
