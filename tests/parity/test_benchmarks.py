@@ -91,6 +91,11 @@ def test_curves_of_unlike_length_make_no_table():
         scaling.as_table(curve)
 
 
+# Rounding turns a ReLU now and then; which one depends on the memory layout that PyTorch is faster with. One ReLU of
+# ResNet50 at 16×16 is a hundredth of the map. Another method, or another target, is about 1.
+TOLERANCE = {"relative": 5e-2, "largest": 1e-3}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("families", [list(everything.UNITS), list(everything.METHODS)], ids=["units", "methods"])
 def test_every_case_runs_and_both_sides_agree(families, tmp_path):
@@ -101,7 +106,7 @@ def test_every_case_runs_and_both_sides_agree(families, tmp_path):
     of_units = families[0] in everything.UNITS
     assert len(record["rows"]) == len(families) * (2 if of_units else 1)
     for row in record["rows"]:
-        assert row["difference"] < 1e-4, row
+        assert row["difference"] < TOLERANCE[row["kind"]], row
         assert row["ours"] > 0
         assert math.isclose(row["ratio"], row["theirs"] / row["ours"])
     for measured in record["all units"]:
