@@ -37,6 +37,7 @@ def untwinned(name, side):
 def run(*arguments):
     """A process as a user starts it, with XLA's optimizations, which the tests leave out."""
     environment = {key: value for key, value in os.environ.items() if key != "JAX_DISABLE_MOST_OPTIMIZATIONS"}
+    environment["OMP_WAIT_POLICY"] = "PASSIVE"  # PyTorch's threads do not spin while other tests want the cores
     command = [sys.executable, "-m", "benchmarks", *arguments]
     return subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True).stdout
 
