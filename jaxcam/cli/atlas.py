@@ -78,10 +78,11 @@ def probed(run: Path, units: str, images: int | None, *, quiet: bool) -> Probe:
     if units == "extreme" or (units == "auto" and (not small or live > FEW)):
         said = "" if units == "extreme" else f"For all {live:,}, run jaxcam report with --units all; it takes a while."
         return dataclasses.replace(probe, note=said)
-    rule, steps = str(sweep.attrs["rule"]), int(sweep.attrs.get("steps", 32))
+    rule = str(sweep.attrs["rule"])
+    how = {name: sweep.attrs[name] for name in ("steps", "precision") if name in sweep.attrs}
 
     def of(layer: str, wanted: np.ndarray, classes: np.ndarray) -> np.ndarray:
-        return np.asarray(maps(network.model, average[classes], layer, wanted, rule, steps=steps))
+        return np.asarray(maps(network.model, average[classes], layer, wanted, rule, **how))
 
     return dataclasses.replace(probe, maps=of)
 
