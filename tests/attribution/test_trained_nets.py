@@ -55,7 +55,8 @@ def test_resnet56_is_as_accurate_as_published():
     assert accuracy(nets.resnet_plain(56), *nets.cifar10()) == 0.926
 
 
-@pytest.mark.parametrize("depth", [20, pytest.param(56, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("depth", [20, 56])
 def test_the_three_ways_of_writing_a_resnet_give_the_same_logits(tiny, depth):
     logits = {name: np.asarray(jax.jit(write(depth))(tiny[0])) for name, write in nets.RESNETS.items()}
     for name, found in logits.items():

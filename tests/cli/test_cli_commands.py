@@ -292,7 +292,7 @@ def test_networks_of_other_libraries_go_all_the_way_too(jaxcam, tmp_path):
 
 def test_help_need_not_wait_for_jax():
     heavy = {"networks", "factories", "outputs", "weighing", "datasets", "class_images", "units", "findings"}
-    heavy |= {"checkpoints", "examples", "excitement", "surfaces"}
+    heavy |= {"atlas", "checkpoints", "examples", "excitement", "surfaces"}
     heavy |= {"classes", "explanations", "facets", "figures_of_quality", "laws", "methods", "photographs", "suspicions"}
     for path in Path(jaxcam_cli.__file__).parent.glob("*.py"):
         tree = ast.parse(path.read_text(encoding="utf-8"))

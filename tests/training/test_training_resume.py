@@ -140,12 +140,12 @@ def interrupted(monkeypatch, error, after):
     """Raises `error` in the step after so many."""
     count, train_step = 0, loop.train_step
 
-    def counted(*arguments):
+    def counted(*arguments, **options):
         nonlocal count
         count += 1
         if count > after:
             raise error
-        return train_step(*arguments)
+        return train_step(*arguments, **options)
 
     monkeypatch.setattr(loop, "train_step", counted)
 

@@ -82,7 +82,7 @@ class Maker:
         root = zarr.open_group(path / "sweep.zarr", mode="w")
         root.attrs.update(
             {
-                "format": 1, "title": "all units", "jaxcam": "0.1.0",
+                "format": 2, "memory": 1 << 30, "title": "all units", "jaxcam": "0.1.0",
                 "model": {"name": "alexnet"}, "data": {"name": "digits"},
                 "rule": "guided", "against": "image", "metric": "cosine", "average": "most", "seed": 0,
                 "versions": VERSIONS, "layers": made.layers, "classes": made.classes, **attributes,

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from jaxcam.quality import Curve, Randomization
-from jaxcam.viewing.figures.style import MARKERS, MUTED, RANDOM, SERIES, name_layers, short_names, styled
+from jaxcam.viewing.figures.style import MARKERS, MUTED, RANDOM, SERIES, Drawing, name_layers, short_names, styled
 
 
 @styled
@@ -34,7 +34,7 @@ def exchange_curves(
     """
     if not curves:
         raise ValueError("nothing to draw: no curves; jc.quality.deletion and insertion make them")
-    figure = Figure(figsize=(5.2, 3.4), layout="constrained")
+    figure = Drawing(figsize=(5.2, 3.4), layout="constrained")
     axes = figure.subplots()
     for number, (name, found) in enumerate(curves.items()):
         values, fractions = np.asarray(found.curve, float), np.asarray(found.fractions, float)
@@ -90,7 +90,7 @@ def randomization(checks: Mapping[str, Randomization]) -> Figure:
     for name, check in checks.items():
         if check.layers != first.layers:
             raise ValueError(f"{name} has the layers {', '.join(check.layers)}, not {', '.join(first.layers)}")
-    figure = Figure(figsize=(9.2, 3.4), layout="constrained")
+    figure = Drawing(figsize=(9.2, 3.4), layout="constrained")
     panels = figure.subplots(1, 3, sharey=True)
     parts = (
         ("rank correlation", "rank"),
