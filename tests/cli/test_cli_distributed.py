@@ -35,7 +35,8 @@ def begin(start, out, count, *more):
     return [start(*words, "--process", index, JAX_PLATFORMS="cpu") for index in range(count)]
 
 
-@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 4])
 def test_several_processes_leave_the_store_of_one(alone, start, tmp_path, count):
     said = [ended(process) for process in begin(start, tmp_path / "run", count)]
     assert [one.code for one in said] == [0] * count, said

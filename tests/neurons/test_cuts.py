@@ -62,7 +62,9 @@ def test_what_leads_to_no_layer_wanted_does_not_count():
     assert len(cuts(anatomy, [anatomy.find("blocks.0.conv2")])) == 3  # its block has one way now
 
 
-@pytest.mark.parametrize("name", ["branches", "residual"])  # all others are in test_backward.py
+@pytest.mark.parametrize(
+    "name", [pytest.param("branches", marks=pytest.mark.slow), "residual"]
+)  # all others are in test_backward.py
 def test_the_pieces_give_the_maps_of_the_whole_way(name):
     net = NETS[name]()
     image = Engine(net.model, net.x.shape, net.layers, "deconv", dtype=net.x.dtype).image(net.x)

@@ -127,8 +127,8 @@ KINDS = {
     "dict": parameters_in_a_dict,
     "closure": closure,
 }
-# Where a test compiles much for each: two kinds at once, the others in the slow stage.
-TWO_FIRST = [kind if kind in {"nnx", "equinox"} else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS]
+# Where a test compiles much for each: the kind that is least like the others (one image at a time, channels first).
+HARDEST_FIRST = [kind if kind == "equinox" else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS]
 # What each kind's layers are called, in order.
 NAMES = {
     "nnx": ["stem", "pool_0", "block.conv", "add_0", "pool_1", "head"],

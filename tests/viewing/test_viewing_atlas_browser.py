@@ -265,7 +265,10 @@ def test_a_unit_says_what_removing_it_costs(at, demo):
     assert page.inner_text("[data-removed]").startswith("No experiment removed this unit")
 
 
-@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 1280), ("light", 390)])
+@pytest.mark.parametrize(
+    ("scheme", "width"),
+    [("light", 1280), *(pytest.param(*one, marks=pytest.mark.slow) for one in (("dark", 1280), ("light", 390)))],
+)
 def test_pages_draw_without_a_complaint_a_request_or_a_scroll_bar(visit, tmp_path, scheme, width):
     phone = {"is_mobile": True, "has_touch": True} if width == 390 else {}
     page = visit(viewport={"width": width, "height": 844}, color_scheme=scheme, **phone)
