@@ -3,6 +3,7 @@
 import re
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -12,7 +13,10 @@ from jaxcam.program import Layer
 from jaxcam.quality import Curve, Randomization
 
 RANDOM = np.random.default_rng(0)
-CURVES = {name: Curve(np.linspace(0, 1, 5), RANDOM.random((6, 5)), RANDOM.random(6)) for name in ("saliency", "random")}
+CURVES = {
+    name: Curve(jnp.linspace(0, 1, 5), jnp.asarray(RANDOM.random((6, 5))), jnp.asarray(RANDOM.random(6)))
+    for name in ("saliency", "random")
+}
 CHECKS = {
     name: Randomization("cascading", ("head", "conv1", "conv0"), *RANDOM.uniform(-1, 1, (3, 3, 4)))
     for name in ("saliency", "guided_backprop")
