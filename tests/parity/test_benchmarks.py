@@ -26,6 +26,7 @@ from benchmarks.cases import QUICK, Row  # noqa: E402
 from benchmarks.subjects import Subject  # noqa: E402
 
 pytestmark = pytest.mark.parity
+ASKED = pytest.mark.skipif("JAXCAM_BENCHMARKS" not in os.environ, reason="takes minutes; JAXCAM_BENCHMARKS=1 runs it")
 
 
 def untwinned(name, side):
@@ -98,7 +99,13 @@ TOLERANCE = {"relative": 5e-2, "largest": 1e-3}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("families", [list(everything.UNITS), list(everything.METHODS)], ids=["units", "methods"])
+@pytest.mark.parametrize(
+    "families",
+    [
+        pytest.param(list(everything.UNITS), id="units"),
+        pytest.param(list(everything.METHODS), id="methods", marks=ASKED),
+    ],
+)
 def test_every_case_runs_and_both_sides_agree(families, tmp_path):
     only = [argument for name in families for argument in ("--only", name)]
     printed = run("--quick", *only, "--out", str(tmp_path))
@@ -116,6 +123,7 @@ def test_every_case_runs_and_both_sides_agree(families, tmp_path):
 
 
 @pytest.mark.slow
+@ASKED
 def test_curves_of_time_and_memory_are_drawn(tmp_path):
     printed = run("scaling", "--quick", "--figures", str(tmp_path))
     curves = json.loads((tmp_path / "scaling.json").read_text())["curves"]
