@@ -89,7 +89,8 @@ def layer_pass(
             there to here).
         precision: of the matrix products (`precision.py`).
     """
-    replacements, folded = all_replacements(anatomy, rule, precision), folded_too(anatomy, rule, precision)
+    replacements = all_replacements(anatomy, rule, precision)
+    folded = folded_too(anatomy, replacements, precision)
     x = values[start]
 
     def to(value: Value, image: Array) -> Array:
@@ -133,10 +134,9 @@ def all_replacements(anatomy: Anatomy, rule: str, precision: str = "float32") ->
     return {**products, **rectifier_replacements(anatomy, rule)}
 
 
-def folded_too(anatomy: Anatomy, rule: str, precision: str) -> Replacements:
+def folded_too(anatomy: Anatomy, replacements: Replacements, precision: str) -> Replacements:
     """The same for a stretch between inputs of layers, where batch norm can go into the kernels."""
-    found = all_replacements(anatomy, rule, precision)
-    return {**found, **folds(anatomy.program)} if precision != "bfloat16" else found
+    return replacements if precision == "bfloat16" else {**replacements, **folds(anatomy.program)}
 
 
 def starts_alone(anatomy: Anatomy, place: Place) -> bool:

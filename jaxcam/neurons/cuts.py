@@ -20,7 +20,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array
 
-from jaxcam.neurons.backward import LayerPass, folded_too, layer_pass, starts_alone
+from jaxcam.neurons.backward import LayerPass, all_replacements, folded_too, layer_pass, starts_alone
 from jaxcam.program.layers import Anatomy, Place
 from jaxcam.program.once import Once
 from jaxcam.program.recognize import is_affine
@@ -68,6 +68,7 @@ class Ways:
         self.anatomy, self.rule, self.precision, self.mesh = anatomy, rule, precision, mesh
         self.cuts = cuts(anatomy, places)
         self.start = {place.name: self._start(place) for place in places}
+        self.replacements = folded_too(anatomy, all_replacements(anatomy, rule, precision), precision)
         self.head = {place.name: Once(self._head(place)) for place in places}
         self.pieces = [Once(self._piece(*ends)) for ends in zip(self.cuts, self.cuts[1:], strict=False)]
         self.first = Once(lambda state, units: spread(state.sent(spread(units))))
@@ -81,7 +82,7 @@ class Ways:
         return max(i for i, cut in enumerate(self.cuts) if cut in upstream)
 
     def _head(self, place: Place) -> Callable[[Array, list[Any]], LayerPass]:
-        start = self.cuts[self._start(place)]
+        start = self.cuts[self.start[place.name]]
 
         def head(value: Array, arrays: list[Any]) -> LayerPass:
             values = {**self._given(arrays), start: value}
@@ -91,11 +92,10 @@ class Ways:
 
     def _piece(self, below: Value, above: Value) -> Callable[[Array, list[Any]], tuple[Array, Any]]:
         program = self.anatomy.program
-        replacements = folded_too(self.anatomy, self.rule, self.precision)
 
         def piece(value: Array, arrays: list[Any]) -> tuple[Array, Any]:
             given = self._given(arrays)
-            return jax.vjp(lambda v: replay(program, {**given, below: v}, [above], replacements)[0], value)
+            return jax.vjp(lambda v: replay(program, {**given, below: v}, [above], self.replacements)[0], value)
 
         return piece
 

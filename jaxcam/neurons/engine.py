@@ -33,7 +33,7 @@ from jaxcam.neurons.cuts import Walk, Ways
 from jaxcam.neurons.passes import PathPass, path
 from jaxcam.neurons.precision import check_precision, products
 from jaxcam.program.layers import Anatomy, Place, study
-from jaxcam.program.sharing import mesh_for
+from jaxcam.program.sharing import mesh_for, parts
 from jaxcam.program.trace import Static, Value, split
 from jaxcam.program.transform import given
 
@@ -72,7 +72,7 @@ class Engine:
     ) -> None:
         check_rule(rule, steps)
         check_precision(precision)
-        self.model, self.precision = model, precision
+        self.precision = precision
         self.arrays, self.static = split(model)
         # Integrated gradients are plain gradients along a path.
         self.steps = steps if rule == "integrated" else 0
@@ -94,7 +94,9 @@ class Engine:
         images = self.anatomy.program.avals[self.anatomy.x]
         anatomy = self.anatomy
         if self.steps:
-            anatomy = _study(self.model, (self.steps + 1, *images.shape[1:]), images.dtype, self.precision)
+            anatomy = _study(
+                self.static.join(self.arrays), (self.steps + 1, *images.shape[1:]), images.dtype, self.precision
+            )
         places = [anatomy.find(name) for name in self.layers]
         return Ways(anatomy, places, self.rule, precision=self.precision, mesh=self.mesh)
 
@@ -114,8 +116,8 @@ class Engine:
     def chunk(self, name: str, units: int) -> int:
         """How many of a layer's units the plain pass sends back at once."""
         each = bytes_per_unit(self.anatomy, self.anatomy.find(name)) * (self.steps + 1)
-        ways = 1 if self.mesh is None else self.mesh.size
-        return ways * fitting(-(-units // ways), each, self.memory)
+        count = parts(self.mesh)
+        return count * fitting(-(-units // count), each, self.memory)
 
     def image(self, x: Array) -> ImageUnits:
         """Runs the network forward for one image (1, h, w, c)."""
@@ -234,7 +236,7 @@ class LayerUnits:
         """Half as many units at once from now on, if it was memory that ran out; raises what cannot be helped."""
         if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
             raise error
-        if self.chunk <= (1 if self.engine.mesh is None else self.engine.mesh.size):
+        if self.chunk <= parts(self.engine.mesh):
             raise MemoryError(f"one unit of layer '{self.name}' at a time takes more than there is") from error
         before = self.chunk
         while self.chunk == before:

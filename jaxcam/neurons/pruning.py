@@ -135,6 +135,19 @@ def _check_layers(
             raise ValueError(f"a similarity of layer '{layer}' is NaN or infinite")
 
 
+def ends(scores: np.ndarray, candidates: np.ndarray, fraction: float) -> tuple[np.ndarray, np.ndarray]:
+    """The candidates of the highest scores, highest first, and those of the lowest, lowest first: a share of them each.
+
+    Example:
+        >>> [units.tolist() for units in ends(np.array([0.1, 0.9, 0.5]), np.array([0, 1, 2]), 0.34)]
+        [[1], [0]]
+    """
+    count = round(fraction * len(candidates))
+    lowest = candidates[np.argsort(scores[candidates], kind="stable")]
+    highest = candidates[np.argsort(-scores[candidates], kind="stable")]
+    return highest[:count], lowest[:count]
+
+
 def _removals(
     layer: str, scores: np.ndarray, live: np.ndarray, fraction: float, seeds: int
 ) -> list[tuple[str, int | None, np.ndarray]]:
@@ -146,13 +159,11 @@ def _removals(
 
     removals: list[tuple[str, int | None, np.ndarray]] = [("none", None, without(everyone[:0]))]
     for suffix, candidates in (("", everyone), ("_live", everyone[live])):
-        count = round(fraction * len(candidates))
-        ascending = candidates[np.argsort(scores[candidates], kind="stable")]
-        descending = candidates[np.argsort(-scores[candidates], kind="stable")]
-        removals.append(("most" + suffix, None, without(descending[:count])))
-        removals.append(("least" + suffix, None, without(ascending[:count])))
+        most, least = ends(scores, candidates, fraction)
+        removals.append(("most" + suffix, None, without(most)))
+        removals.append(("least" + suffix, None, without(least)))
         for seed in range(seeds):
-            drawn = np.random.default_rng([seed, *layer.encode()]).permutation(candidates)[:count]
+            drawn = np.random.default_rng([seed, *layer.encode()]).permutation(candidates)[: len(most)]
             removals.append(("random" + suffix, seed, without(drawn)))
     return removals
 

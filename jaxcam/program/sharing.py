@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -132,11 +133,14 @@ def spread(values: Any, axis: str = VARIANTS, dim: int = 0) -> Any:
     return jax.tree_util.tree_map(one, values)
 
 
+def parts(mesh: Mesh | None) -> int:
+    """How many devices share what is divided over a mesh."""
+    return 1 if mesh is None else int(mesh.size)
+
+
 def brought_home(values: Any, mesh: Mesh | None) -> Any:
     """A pytree of arrays that a mesh computed, free to be used on any device; the arrays themselves without a mesh."""
-    return (
-        values if mesh is None else jax.tree_util.tree_map(lambda array: jax.numpy.asarray(np.asarray(array)), values)
-    )
+    return values if mesh is None else jax.tree_util.tree_map(lambda array: jnp.asarray(np.asarray(array)), values)
 
 
 def ways(axis: str = VARIANTS) -> int:

@@ -20,7 +20,7 @@ from jaxtyping import Array, Float
 from jaxcam.attribution.asking import check_count
 from jaxcam.files import write_atomically
 from jaxcam.program.rewrite import accelerate
-from jaxcam.program.sharing import divided, mesh_for, spread
+from jaxcam.program.sharing import divided, mesh_for, parts, spread
 from jaxcam.program.trace import Static, split
 from jaxcam.studies.directions import check_directions, random_directions
 
@@ -120,8 +120,7 @@ def landscape(
     done = _read(out, grid, arrays, flat, center) if out is not None else np.empty(0)
     values = np.full(len(grid), np.nan)
     values[: len(done)] = done
-    share = 1 if mesh is None else mesh.size
-    size = min(share if chunk is None else check_count(chunk, "chunk"), len(grid))
+    size = min(parts(mesh) if chunk is None else check_count(chunk, "chunk"), len(grid))
     written = len(done)
     for begin in range(len(done), len(grid), size):
         end = min(begin + size, len(grid))

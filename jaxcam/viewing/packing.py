@@ -8,6 +8,7 @@ smaller pictures first and then fewer classes; the page says so, and the store o
 import base64
 import io
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib
@@ -22,6 +23,7 @@ from jaxcam.viewing.reading import number
 
 BUDGET = 5_000_000
 CLASSES = 40
+WIDEST = 1500  # pixels of a figure
 SIDES = (64, 48, 32, 24, 16)
 DEAD = -32768
 STEPS = 32000
@@ -86,6 +88,22 @@ def png(pixels: UInt8[np.ndarray, "h w 3"], *, colors: int | None = None) -> str
     file = io.BytesIO()
     image.save(file, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def webp(image: Image.Image, quality: int = 90) -> bytes:
+    """An image as the bytes of a WebP file."""
+    file = io.BytesIO()
+    image.save(file, "webp", quality=quality)
+    return file.getvalue()
+
+
+def narrowed(path: Path) -> bytes:
+    """A figure of a run as the bytes of a WebP file, no wider than it will be shown."""
+    with Image.open(path) as opened:
+        shown = opened.convert("RGB")
+    if shown.width > WIDEST:
+        shown = shown.resize((WIDEST, round(shown.height * WIDEST / shown.width)), Image.Resampling.LANCZOS)
+    return webp(shown, 88)
 
 
 def photograph(image: Float[Array | np.ndarray, "h w c"], side: int = 96) -> str:

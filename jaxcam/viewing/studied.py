@@ -1,19 +1,17 @@
 """The report's sections about studies: a question, what was found in words, its figure and its table."""
 
 import base64
-import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import PIL.Image
 
+from jaxcam.viewing.packing import narrowed
 from jaxcam.viewing.reading import SMALL_IS_GOOD
 from jaxcam.viewing.runs import Run, read_csv
 
 Results = Mapping[str, Any]
-WIDEST = 1500
 LEVEL = 0.05
 
 
@@ -67,13 +65,7 @@ def section(run: Run, index: int) -> dict[str, Any]:
 
 def embedded(run: Run, name: str) -> str:
     """A figure of a run as a data URI, no wider than it will be shown."""
-    with PIL.Image.open(run.file(name)) as figure:
-        picture = figure.convert("RGB")
-    if picture.width > WIDEST:
-        picture = picture.resize((WIDEST, round(picture.height * WIDEST / picture.width)), PIL.Image.Resampling.LANCZOS)
-    file = io.BytesIO()
-    picture.save(file, "webp", quality=88)
-    return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"
+    return f"data:image/webp;base64,{base64.b64encode(narrowed(run.file(name))).decode()}"
 
 
 def cell(text: str) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import jaxcam as jc
+from jaxcam.program import sharing
 from jaxcam.program.sharing import IMAGES, VARIANTS, divided, mesh_for, spread, ways
 
 WORK = (
@@ -62,7 +63,51 @@ def test_more_devices_than_there_are_is_an_error():
 def test_one_device_divides_nothing():
     assert mesh_for(4, jnp.ones(3)) is None
     assert ways() == 1
-    assert spread(np.ones(3)) is not None
+    whole = np.ones(3)
+    assert spread(whole) is whole
+
+
+class Told:
+    """A mesh of devices that are numbers."""
+
+    def __init__(self, devices, names):
+        self.devices, self.names = devices.tolist(), names
+
+
+@pytest.fixture
+def eight(monkeypatch):
+    """A machine of eight devices."""
+    monkeypatch.setattr(jax, "local_devices", lambda: list(range(8)))
+    monkeypatch.setattr(sharing, "Mesh", Told)
+
+
+@pytest.mark.parametrize(("images", "shape"), [(1, (1, 8)), (4, (4, 2)), (6, (2, 4)), (16, (8, 1))])
+def test_images_are_shared_by_as_many_devices_as_divide_them(eight, images, shape):
+    mesh = mesh_for(images, ())
+    assert np.shape(mesh.devices) == shape
+    assert sorted(np.ravel(mesh.devices)) == list(range(8))
+    assert mesh.names == (IMAGES, VARIANTS)
+
+
+def test_the_devices_chosen_are_those_until_the_context_ends(eight):
+    with jc.devices([5, 6]):
+        assert mesh_for(1, ()).devices == [[5, 6]]
+    assert mesh_for(1, ()).devices == [list(range(8))]
+
+
+def test_what_a_caller_has_placed_stays_there(eight):
+    placed = jax.device_put(np.ones(3), jax.devices()[0])
+    assert mesh_for(1, {"x": placed}) is None
+    assert mesh_for(1, {"x": jnp.ones(3)}) is not None
+
+
+def test_under_a_transformation_of_the_callers_nothing_is_divided_unasked(eight):
+    seen = []
+    jax.make_jaxpr(lambda x: seen.append(mesh_for(1, x)) or x)(1.0)
+    with jc.devices(2):
+        jax.make_jaxpr(lambda x: seen.append(mesh_for(1, x)) or x)(1.0)
+    assert seen[0] is None
+    assert seen[1].devices == [[0, 1]]
 
 
 def test_the_choice_ends_with_its_context():

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from browsing import ARGUMENTS, CHROMIUM, sync
+from browsing import ARGUMENTS, CHROMIUM, sync, watched
 from viewing_runs import Maker
 
 from jaxcam.program import Layer
@@ -43,16 +43,7 @@ def visit(browser, demo):
 
     def visit(name="index.html", **context):
         root = (demo.path / "report").as_uri()
-        page = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **context}).new_page()
-        page.trouble = []
-        page.on("console", lambda message: page.trouble.append(f"{message.type}: {message.text}"))
-        page.on("pageerror", lambda error: page.trouble.append(str(error)))
-        page.on("requestfailed", lambda request: page.trouble.append(f"failed: {request.url[:80]}"))
-        page.on(
-            "request", lambda request: request.url.startswith(("data:", root + "/")) or page.trouble.append(request.url)
-        )
-        page.goto(f"{root}/{name}")
-        return page
+        return watched(browser, f"{root}/{name}", f"{root}/", **context)
 
     return visit
 

@@ -1,7 +1,7 @@
 """The report in a real browser: drawn, quiet, self-contained, and usable by hand and by keyboard."""
 
 import pytest
-from browsing import ARGUMENTS, CHROMIUM, sync
+from browsing import ARGUMENTS, CHROMIUM, sync, watched
 from viewing_runs import Maker
 
 from jaxcam.viewing import report
@@ -33,17 +33,7 @@ def visit(browser, demo):
 
     def visit(made=demo, **context):
         path = made.path / "report.html"
-        page = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **context}).new_page()
-        page.trouble = []
-        page.on("console", lambda message: page.trouble.append(f"{message.type}: {message.text}"))
-        page.on("pageerror", lambda error: page.trouble.append(str(error)))
-        page.on("requestfailed", lambda request: page.trouble.append(f"failed: {request.url[:80]}"))
-        page.on(
-            "request",
-            lambda request: request.url.startswith(("data:", path.as_uri())) or page.trouble.append(request.url),
-        )
-        page.goto(path.as_uri())
-        return page
+        return watched(browser, path.as_uri(), path.as_uri(), **context)
 
     return visit
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import PIL.Image
 
 from jaxcam.viewing import packing
 from jaxcam.viewing.atlas import facts
@@ -13,7 +12,6 @@ from jaxcam.viewing.atlas.shown import Shown
 from jaxcam.viewing.figures.pictures import KINDS
 from jaxcam.viewing.reading import number
 from jaxcam.viewing.runs import Run, read_npz
-from jaxcam.viewing.studied import WIDEST
 
 ANSWERS = 3
 
@@ -62,7 +60,8 @@ def entries(
     for image, path in facts.explained([run for run in runs if run.command == "explain"]):
         about = {_meant(image[which], names) for which in ("explained", "predicted")} & set(found)
         if about:
-            file = _copied(path, folder / "images", len(list((folder / "images").iterdir())))
+            file = f"images/explained-{len(list((folder / 'images').iterdir()))}.webp"
+            (folder / file).write_bytes(packing.narrowed(path))
             for name in about:
                 found[name]["photographs"].append({"file": file, "image": image})
     for output, pictures in facts.exciting([run for run in runs if run.command == "maximize"], None):
@@ -118,14 +117,3 @@ def _value(value: float) -> dict[str, str]:
     """A similarity as a caption: with two decimals, and without the zero before them."""
     text = number(value)
     return {"value": text, "short": text.replace("0.", ".", 1)}
-
-
-def _copied(path: Path, folder: Path, place: int) -> str:
-    """A sheet of maps as a smaller file of the atlas."""
-    with PIL.Image.open(path) as sheet:
-        picture = sheet.convert("RGB")
-    if picture.width > WIDEST:
-        picture = picture.resize((WIDEST, round(picture.height * WIDEST / picture.width)), PIL.Image.Resampling.LANCZOS)
-    name = f"explained-{place}.webp"
-    (folder / name).write_bytes(facts.encoded(picture, 88))
-    return f"images/{name}"

@@ -1,6 +1,5 @@
 """What other commands found about single units and classes: pruning, exciting pictures, explanations of photographs."""
 
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,13 +8,14 @@ import numpy as np
 import PIL.Image
 from jaxtyping import Bool, Float
 
-from jaxcam.viewing import reading
+from jaxcam.neurons.pruning import ends
+from jaxcam.viewing import packing, reading
 from jaxcam.viewing.colors import check_channels, finite, picture, reduced
 from jaxcam.viewing.runs import Run, read_csv, read_npz
 from jaxcam.viewing.tables import Pruned, pruning_table
 
 LONGEST = 224  # pixels of a picture on a unit's page
-WAYS = (("most", "most similar"), ("least", "least similar"))
+WAYS = {"most": "most similar", "least": "least similar"}
 
 
 def pruned(
@@ -74,16 +74,14 @@ def removed(
     live = np.flatnonzero(~dead.all(0))
     result = {}
     for tail, units in (("", np.arange(len(scores))), ("_live", live)):
-        count = round(fraction * len(units))
-        result["most" + tail] = units[np.argsort(-scores[units], kind="stable")][:count]
-        result["least" + tail] = units[np.argsort(scores[units], kind="stable")][:count]
+        result["most" + tail], result["least" + tail] = ends(scores, units, fraction)
     return result
 
 
 def _cost(entry: Pruned, way: str) -> str:
     which, _, live = way.partition("_")
     units = "live units" if live else "units"
-    said = f"among the {entry.fraction:.0%} of the layer’s {units} that are {dict(WAYS)[which]} on the mean over "
+    said = f"among the {entry.fraction:.0%} of the layer’s {units} that are {WAYS[which]} on the mean over "
     said += f"classes. Without them the accuracy is {reading.spread(entry.accuracy[way])}"
     others = []
     if entry.baseline is not None:
@@ -135,11 +133,4 @@ def webp(images: Float[np.ndarray, "n h w c"]) -> bytes:
     """
     images = check_channels(finite(np.asarray(images, float), "a picture"))
     row = np.concatenate([picture(reduced(image, LONGEST)) for image in images], 1)
-    return encoded(PIL.Image.fromarray(row))
-
-
-def encoded(image: PIL.Image.Image, quality: int = 90) -> bytes:
-    """An image as the bytes of a WebP file."""
-    file = io.BytesIO()
-    image.save(file, "webp", quality=quality)
-    return file.getvalue()
+    return packing.webp(PIL.Image.fromarray(row))

@@ -51,15 +51,15 @@ def write(folder: Path, page: dict[str, Any], runs: Sequence[Run], sweeps: Seque
     _script(folder / "data/index.js", "index", _index(sweeps, classes, studies))
     graphs = [_graph(shown) for shown in sweeps]
     put("index.html", "index.html", graphs=graphs)
-    for name, study in zip([study["file"] for study in studies], studies, strict=True):
-        put(name, "study.html", study=study)
+    for study in studies:
+        put(study["file"], "study.html", study=study)
     for entry in classes:
         put(entry["file"], "class.html", entry=entry)
     pruned = [run for run in runs if run.command == "prune"]
     maximized = [run for run in runs if run.command == "maximize"]
     for shown in sweeps:
-        _script(folder / f"data/{shown.prefix}sweep.js", "sweep", _numbers(shown, classes))
         packed = _pack(shown)
+        _script(folder / f"data/{shown.prefix}sweep.js", "sweep", _numbers(shown, packed, classes))
         for i, layer in enumerate(shown.section["layers"]):
             found = _layer(shown, i, packed["layers"][i], pruned, maximized, folder)
             _script(folder / f"data/{shown.prefix}layer-{i}.js", "layer", found)
@@ -137,14 +137,12 @@ def _pack(shown: Shown) -> dict[str, Any]:
     )
 
 
-def _numbers(shown: Shown, classes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _numbers(shown: Shown, packed: Mapping[str, Any], classes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What the pages of all layers and units share."""
-    pack = _pack(shown)
     files = {entry["name"]: entry["file"] for entry in classes}
-    pack["layers"] = []
-    own = {"words": shown.section["words"], "files": [files[name] for name in pack["classes"]]}
+    own = {"layers": [], "words": shown.section["words"], "files": [files[name] for name in packed["classes"]]}
     real = shown.real.sheet if shown.real else None
-    return pack | own | {"color": shown.section["color"], "all": shown.sheets.all, "real": real}
+    return {**packed, **own} | {"color": shown.section["color"], "all": shown.sheets.all, "real": real}
 
 
 def _layer(
