@@ -16,8 +16,8 @@ def test_methods_are_better_than_random_maps():
 
     trained_nets.data("imagenet", "sample100")
     trained_nets.data("squeezenet", "squeezenet1_1.safetensors")
-    x = quality.photographs(6)
-    found = quality.measured(quality.network(), x, quality.methods(masks=160, samples=96), steps=10, seed=0)
+    x = quality.photographs(4)
+    found = quality.measured(quality.network(), x, quality.methods(masks=120, samples=64), steps=10, seed=0)
     deletion, insertion = ({name: areas[:, i].mean() for name, (areas, _) in found.items()} for i in (0, 1))
     for name in ("Grad-CAM", "integrated gradients, absolute", "RISE", "LIME"):
         assert insertion[name] > 1.2 * max(insertion[control] for control in quality.CONTROLS), name
