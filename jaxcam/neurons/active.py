@@ -7,8 +7,11 @@ small dense matrix between the active entries on either side; the units stand in
 
     S_q = M_q G_near(q)        q: a pixel of the convolution's input; rows of S: those of its channels that count below
                                near(q): the active entries of the output within the kernel's reach of q
-                               M_q: the weights between the two
-    G   = max(S, 0) · E        for the guided rule; E: what ReLU and batch norm let through, by entry
+                               M_q: the weights between the two, times what ReLU and batch norm let through
+    G   = max(S, 0)            for the guided rule
+
+Where several convolutions and skips read one value (a residual block), what they send back is added up before the
+rectifier under it sees it.
 
 The numbers are those of the plain pass (the same products, without the zeros). The sizes depend on the image, so this
 runs on the host, in the matrix product numpy brings, one thread a share of the pixels: no compilation. A network
@@ -46,12 +49,11 @@ class Convolution:
 
 @dataclasses.dataclass(frozen=True)
 class Entries:
-    """The active entries of a convolution's output.
+    """The active entries of what goes into a rectifier: a convolution's output, or a sum of such.
 
     Attributes:
         flat: index in the output (h, w, u), ascending: so the entries of neighboring pixels stand together.
         starts: for each pixel, where its entries start; one more at the end.
-        factor: what a cotangent is multiplied with on its way from the ReLU to the convolution.
         wanted: index in the value above (after pooling) of each cotangent the entries are made from, ascending.
         place: for each of `wanted`, the entry it goes to.
         summed: whether several of `wanted` may go to one entry (windows that overlap).
@@ -59,22 +61,21 @@ class Entries:
 
     flat: np.ndarray
     starts: np.ndarray
-    factor: np.ndarray
     wanted: np.ndarray
     place: np.ndarray
     summed: bool
 
     @functools.cached_property
-    def unscaled(self) -> bool:
-        """Whether all factors are one: no batch norm, no leaky slope."""
-        return bool((self.factor == 1).all())
+    def moved(self) -> bool:
+        """Whether the entries stand in another order than what they are made from."""
+        return self.summed or not np.array_equal(self.place, np.arange(len(self.flat)))
 
 
 def entries(passed: np.ndarray, winners: np.ndarray | None, pool: dict | None) -> Entries:
-    """Finds the active entries of a convolution's output.
+    """Finds the active entries of what goes into a rectifier.
 
     Args:
-        passed: (h, w, u) the derivative of the value above before pooling with respect to the convolution's output.
+        passed: (h, w, u) the derivative of the value above before pooling with respect to it.
         winners: (h', w', u) for each pooling window which place holds its maximum, row by row; None without pooling.
         pool: the window's "size", "strides" and "padding", each for the two spatial axes.
     """
@@ -91,7 +92,7 @@ def entries(passed: np.ndarray, winners: np.ndarray | None, pool: dict | None) -
         flat, place = np.unique(target[wanted], return_inverse=True)
         summed = len(flat) < len(wanted)
     starts = np.searchsorted(flat, np.arange(h * w + 1) * u)
-    return Entries(flat, starts, passed.reshape(-1)[flat].astype(np.float32), wanted, place, summed)
+    return Entries(flat, starts, wanted, place, summed)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,10 +114,16 @@ class Step:
         convolution: the convolution.
         above: its active outputs.
         wanted: which cotangents of its input are wanted, flat and ascending.
+        factor: (h, w, u) what a cotangent is multiplied with on its way from the rectifier to the convolution's output;
+            None for one.
     """
 
-    def __init__(self, convolution: Convolution, above: Entries, wanted: np.ndarray) -> None:
+    def __init__(
+        self, convolution: Convolution, above: Entries, wanted: np.ndarray, factor: np.ndarray | None = None
+    ) -> None:
         self.convolution, self.above, self.wanted = convolution, above, wanted
+        factors = None if factor is None else factor.reshape(-1)[above.flat].astype(np.float32)
+        self.factors = None if factors is None or (factors == 1).all() else factors
         h, w, c = convolution.input_shape
         self.starts = np.searchsorted(wanted, np.arange(h * w + 1) * c)
         self.channels = wanted % c
@@ -128,6 +135,11 @@ class Step:
         width = int(np.clip(-(-_ROWS // mean), 1, w))
         tiles = [self._tile(y, x, min(x + width, w)) for y in range(h) for x in range(0, w, width)]
         self.tiles = [tile for tile in tiles if tile.rows.start < tile.rows.stop]
+
+    @functools.cached_property
+    def bytes(self) -> int:
+        """What the weights kept take."""
+        return sum(matrix.nbytes for tile in self.tiles for matrix, _ in tile.products)
 
     @staticmethod
     def size(convolution: Convolution, above: Entries, wanted: np.ndarray) -> int:
@@ -172,6 +184,8 @@ class Step:
                     matrix[a:b] = block.T
                 else:
                     matrix[a:b, hit] = block.T
+            if self.factors is not None:
+                matrix *= self.factors[near]
             products.append((matrix, near))
         return _Tile(slice(int(first), int(last)), tuple(products))
 
@@ -186,98 +200,168 @@ def workers() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class ActivePass:
-    """A chain of convolutions backward, for one image and any units.
+class Skip:
+    """A skip backward: the cotangents of a sum's active entries ↦ the wanted ones of what was added as it is.
 
     Args:
-        chain: from the highest convolution down: a key of its own, the convolution, the active entries of its output.
-        guided: whether cotangents are clipped at zero at every ReLU.
-        known: steps made before, by the keys of the convolutions they lie between; new ones are added.
+        above: the sum's active entries.
+        wanted: which cotangents are wanted, flat and ascending.
+        factor: see `Step`.
     """
 
-    def __init__(
-        self, chain: Sequence[tuple[int, Convolution, Entries]], guided: bool, known: dict[tuple[int, int], Step]
-    ) -> None:
-        self.guided = guided
-        self.entries = [active for _, _, active in chain]
-        self.bottom = chain[-1][1].input_shape
-        everything = np.arange(int(np.prod(self.bottom)))
-        self.steps = []
-        for i, (key, convolution, above) in enumerate(chain):
-            below = chain[i + 1][0] if i + 1 < len(chain) else -1
-            if (key, below) not in known:
-                wanted = self.entries[i + 1].wanted if below >= 0 else everything
-                known[key, below] = Step(convolution, above, wanted)
-            self.steps.append(known[key, below])
+    def __init__(self, above: Entries, wanted: np.ndarray, factor: np.ndarray | None = None) -> None:
+        self.above, self.wanted = above, wanted
+        flat, self.sources, self.targets = np.intersect1d(above.flat, wanted, assume_unique=True, return_indices=True)
+        factors = None if factor is None else factor.reshape(-1)[flat].astype(np.float32)
+        self.factors = None if factors is None or (factors == 1).all() else factors
 
+    def add(self, current: np.ndarray, rows: slice, sums: np.ndarray) -> None:
+        """Adds what comes back to the sums of some of the wanted cotangents."""
+        first, last = np.searchsorted(self.targets, (rows.start, rows.stop))
+        found = current[self.sources[first:last]]
+        if self.factors is not None:
+            found *= self.factors[first:last, None]
+        sums[self.targets[first:last] - rows.start] += found
+
+
+@dataclasses.dataclass(frozen=True)
+class Stop:
+    """A rectified value on the way down.
+
+    Attributes:
+        key: what it is known by.
+        active: the active entries of what was rectified.
+        ways: to the values below that it was made from, by their keys; steps first arrive or add, whatever the order.
+    """
+
+    key: int
+    active: Entries
+    ways: Sequence[tuple[int, Step | Skip]]
+
+
+class ActivePass:
+    """From a value down to the images, or these scaled, for one image and any units.
+
+    Args:
+        stops: from the highest down, each below all that read it.
+        bottom: the shape (h, w, c) of the value below the last.
+        guided: whether cotangents are clipped at zero at every ReLU.
+    """
+
+    def __init__(self, stops: Sequence[Stop], bottom: tuple[int, ...], guided: bool) -> None:
+        self.stops, self.bottom, self.guided = stops, bottom, guided
+        self.active = {stop.key: stop.active for stop in stops}
+        # Who brings the last part of a value's sum: there it can be finished while it is at hand.
+        self.last = {below: way for stop in stops for below, way in stop.ways}
+
+    @functools.cached_property
     def rows(self) -> int:
         """Numbers kept for each unit at once, at the widest."""
-        return max(len(step.above.flat) + len(step.wanted) for step in self.steps)
+        sums, widest = {self.stops[0].key: len(self.stops[0].active.wanted)}, 0
+        for stop in self.stops:
+            current = max(sums.pop(stop.key), len(stop.active.flat))
+            for below, way in stop.ways:
+                copied = sums.get(below, 0) if below in self.active and self.active[below].moved else 0
+                sums[below] = len(way.wanted)
+                widest = max(widest, current + copied + sum(sums.values()))
+        return widest
+
+    @functools.cached_property
+    def bytes(self) -> int:
+        """What the matrices take."""
+        return sum(way.bytes for stop in self.stops for _, way in stop.ways if isinstance(way, Step))
 
     def __call__(self, cotangents: np.ndarray) -> np.ndarray:
         """Sends units back.
 
         Args:
-            cotangents: (h·w·c, b) those of the value above the highest convolution of the chain, b units.
+            cotangents: (h·w·c, b) those of the highest stop's value, b units.
 
         Returns:
-            (h·w·c, b) the cotangents of the lowest convolution's input.
+            (h·w·c, b) the cotangents of the value below the last.
         """
-        top = self.entries[0]
-        current = self._gather(top, cotangents[top.wanted])
+        top, b = self.stops[0], cotangents.shape[1]
+        sums, settled = {top.key: cotangents[top.active.wanted]}, set()
+        skips: dict[int, list[tuple[Skip, np.ndarray]]] = {}  # added where the next step arrives, or at the end
         with _blas().limit(limits=1, user_api="blas"), ThreadPoolExecutor(workers()) as pool:
-            for step, below in zip(self.steps, [*self.entries[1:], None], strict=True):
-                current = self._run(step, below, current, pool)
-        return current
+            for stop in self.stops:
+                current = self._arrived(sums.pop(stop.key, None), skips.pop(stop.key, []), b)
+                if stop.key not in settled:
+                    current = self._settle(stop.active, current)
+                for below, way in stop.ways:
+                    if isinstance(way, Skip):
+                        skips.setdefault(below, []).append((way, current))
+                        continue
+                    finish = self.active.get(below) if self.last[below] is way else None
+                    if finish is not None and finish.summed:
+                        finish = None
+                    sums[below] = self._run(way, current, sums.pop(below, None), skips.pop(below, []), finish, pool)
+                    if finish is not None:
+                        settled.add(below)
+        (below,) = {*sums, *skips}
+        return self._arrived(sums.get(below), skips.get(below, []), b)
 
-    def _settle(self, active: Entries, values: np.ndarray, rows: slice, out: np.ndarray) -> None:
-        """From cotangents of the value above to those of the convolution's active outputs."""
-        if self.guided:
-            np.maximum(values, 0, out=values)
-        place = active.place[rows]
-        if not active.unscaled:
-            values *= active.factor[place, None]
-        out[place] = values
+    def _arrived(self, known: np.ndarray | None, skips: list[tuple[Skip, np.ndarray]], b: int) -> np.ndarray:
+        """The sum of what came to a value."""
+        if known is None:
+            known = np.zeros((len(skips[0][0].wanted), b), np.float32)
+        for skip, above in skips:
+            skip.add(above, slice(0, len(known)), known)
+        return known
 
-    def _gather(self, active: Entries, values: np.ndarray) -> np.ndarray:
-        """The same for all cotangents at once, where several may meet at one entry: windows that overlap."""
+    def _settle(self, active: Entries, values: np.ndarray) -> np.ndarray:
+        """From cotangents of a value to those of what was rectified: pooling undone, clipped."""
         if active.summed:
             places, count = active.place, len(active.place)
             ones = np.ones(count, np.float32)
-            # Summed before the ReLU sees them.
+            # Summed before the rectifier sees them.
             values = sparse.csr_array((ones, (places, np.arange(count))), shape=(len(active.flat), count)) @ values
-            if self.guided:
-                np.maximum(values, 0, out=values)
-            values *= active.factor[:, None]
-            return values
-        out = np.empty((len(active.flat), values.shape[1]), np.float32)
-        self._settle(active, values, slice(0, len(active.wanted)), out)
-        return out
+        elif active.moved:
+            moved = np.empty_like(values)
+            moved[active.place] = values
+            values = moved
+        return np.maximum(values, 0, out=values) if self.guided else values
 
-    def _run(self, step: Step, below: Entries | None, current: np.ndarray, pool: ThreadPoolExecutor) -> np.ndarray:
+    def _run(
+        self,
+        step: Step,
+        current: np.ndarray,
+        known: np.ndarray | None,
+        skips: list[tuple[Skip, np.ndarray]],
+        finish: Entries | None,
+        pool: ThreadPoolExecutor,
+    ) -> np.ndarray:
+        """One step, added to what is known already and to skips, and settled if nothing else is to come."""
         b = current.shape[1]
-        direct = below is not None and not below.summed
-        result = np.empty((len(below.flat) if direct and below is not None else len(step.wanted), b), np.float32)
+        moved = finish is not None and finish.moved
+        result = known if known is not None and not moved else np.empty((len(step.wanted), b), np.float32)
 
         def work(tiles: list[_Tile]) -> None:
             widest = max((tile.rows.stop - tile.rows.start for tile in tiles), default=0)
-            total, part = np.empty((widest, b), np.float32), np.empty((widest, b), np.float32)
+            part, total = (np.empty((widest, b), np.float32) for _ in range(2))
             for tile in tiles:
-                count = tile.rows.stop - tile.rows.start
-                values = total[:count]
-                if not tile.products:
-                    values[:] = 0
-                for i, (matrix, near) in enumerate(tile.products):
-                    np.matmul(matrix, current[near], out=part[:count] if i else values)
-                    if i:
-                        values += part[:count]
-                if direct and below is not None:
-                    self._settle(below, values, tile.rows, result)
+                count, empty = tile.rows.stop - tile.rows.start, known is None
+                if known is not None:
+                    values = known[tile.rows]
                 else:
-                    result[tile.rows] = values
+                    values = total[:count] if moved else result[tile.rows]
+                for matrix, near in tile.products:
+                    if empty:
+                        np.matmul(matrix, current[near], out=values)
+                    else:
+                        values += np.matmul(matrix, current[near], out=part[:count])
+                    empty = False
+                if empty:
+                    values[:] = 0
+                for skip, above in skips:
+                    skip.add(above, tile.rows, values)
+                if finish is not None and self.guided:
+                    np.maximum(values, 0, out=values)
+                if moved and finish is not None:
+                    result[finish.place[tile.rows]] = values
 
         list(pool.map(work, _shares(step.tiles, workers())))
-        return result if below is None or direct else self._gather(below, result)
+        return result
 
 
 def _shares(tiles: list[_Tile], count: int) -> list[list[_Tile]]:

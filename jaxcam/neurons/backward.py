@@ -74,7 +74,6 @@ def layer_pass(
     place: Place,
     rule: str,
     start: Value,
-    bottom: Value | None = None,
     precision: str = "float32",
 ) -> LayerPass:
     """Runs the network forward from a value to a layer, and prepares the way back to that value.
@@ -85,8 +84,6 @@ def layer_pass(
         place: the layer.
         rule: "guided", "gradient" or "deconv".
         start: the images, or a value that they reach the layer through (`cuts.py`).
-        bottom: the value where the trunk sets out for `start`, if not the layer's own input (somebody else goes from
-            there to here).
         precision: of the matrix products (`precision.py`).
     """
     replacements = all_replacements(anatomy, rule, precision)
@@ -104,10 +101,7 @@ def layer_pass(
         )
     else:
         source, kernel = place.node.operands
-        if bottom is None:
-            signal, trunk = jax.vjp(lambda image: to(source, image), x)
-        else:
-            signal, (_, trunk) = to(source, x), jax.vjp(lambda image: to(bottom, image), x)
+        signal, trunk = jax.vjp(lambda image: to(source, image), x)
         output = place.node.outputs[0]
         assert output is not None
         (z,) = replay(anatomy.program, {**values, source: signal}, [output], replacements)

@@ -12,17 +12,19 @@ from jaxcam.program.layers import Anatomy, Place
 from jaxcam.program.memory import free_bytes, held_bytes
 from jaxcam.program.trace import Value
 
-# What chunks take on a CPU unless asked otherwise: enough for matrix products to be fast, small beside any machine.
-MEMORY = 1 << 30
+# What the engine may take on a CPU unless asked otherwise: enough for the active pass of ResNet50 at 224×224.
+MEMORY = 1 << 33
+# What chunks of units take of it at most: enough for matrix products to be fast.
+_CHUNKS = 1 << 30
 _LARGEST_CHUNK = 512
 
 
 def chunk_memory(budget: int | None) -> int:
-    """Bytes that the chunks of a sweep may take on each device.
+    """Bytes that an engine may take on each device, for chunks of units and matrices between active entries.
 
     Args:
         budget: what the whole process may take; half of it is for libraries, the model and what JAX compiles. None
-            for half of what is free, but on CPUs no more than `MEMORY`, as more does not make them faster.
+            for half of what is free, but on CPUs no more than `MEMORY`, as more does not make anything faster.
 
     Raises:
         ValueError: the process has taken that much already.
@@ -38,6 +40,11 @@ def chunk_memory(budget: int | None) -> int:
             f"anything is measured; give {2.5 * held / 1e9:.2g} GB or more"
         )
     return budget // 2
+
+
+def useful(memory: int) -> int:
+    """How much of some memory chunks of units take: on CPUs more does not make them faster."""
+    return min(memory, _CHUNKS) if jax.default_backend() == "cpu" else memory
 
 
 def fitting(units: int, each: int, memory: int) -> int:

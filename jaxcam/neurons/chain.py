@@ -1,14 +1,18 @@
-"""Chains of convolution, ReLU and max pooling: what the active backward pass can walk down.
+"""What the active backward pass can walk down: convolutions, rectifiers, max pooling and residual sums.
 
-Below a layer, as long as each convolution feeds the next through nothing but bias, batch norm, a rectifier and a max
-pool, the way back is a product of small matrices between active entries (`active.py`). `chain_below` finds that
-stretch in a program; `activity` computes, in one forward pass, what of it one image makes active.
+A link is a rectified value, pooled or not, and what is summed under the rectifier: convolutions of links further down,
+or such links as they are (a skip). As long as nothing stands between but bias, batch norm and the like, the way back
+is a product of small matrices between active entries (`active.py`). `links_below` finds these links in a program;
+`activity` computes what of a link one image makes active.
+
+    value of a link = pool(rectify(s(Σ branches)))      branch: s(convolution(link)) or s(link)
+                                                        s: channel by channel: bias, batch norm
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -26,51 +30,79 @@ _NHWC = ((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))
 
 
 @dataclasses.dataclass(frozen=True)
-class Link:
-    """One convolution of a chain.
+class Branch:
+    """One term of the sum under a rectifier.
 
     Attributes:
-        convolution: its equation.
-        rectified: the value after its bias, batch norm and rectifier.
+        root: the term.
+        entry: what the term is, but for scales and shifts: a convolution's output, or the value of a link.
+        convolution: its equation; None for a skip.
+        below: the value that the convolution reads, or the skip brings.
+    """
+
+    root: Value
+    entry: Value
+    convolution: Node | None
+    below: Value
+
+
+@dataclasses.dataclass(frozen=True)
+class Link:
+    """A rectified sum.
+
+    Attributes:
+        branches: the terms.
+        total: their sum.
+        rectified: the value after batch norm and rectifier.
         pool: the equation that pools that value, if one does.
     """
 
-    convolution: Node
+    branches: tuple[Branch, ...]
+    total: Value
     rectified: Value
     pool: Node | None
 
     @property
     def top(self) -> Value:
-        """The value above: pooled, if anything pools. It tells a link from others with the same convolution."""
+        """The value above: pooled, if anything pools. It is what a link is known by."""
         top = self.rectified if self.pool is None else self.pool.outputs[0]
         assert top is not None
         return top
 
-    @property
-    def source(self) -> Value:
-        return self.convolution.operands[0]
 
-    @property
-    def output(self) -> Value:
-        output = self.convolution.outputs[0]
-        assert output is not None
-        return output
+def links_below(anatomy: Anatomy, place: Place) -> list[Link]:
+    """The links below a layer, highest first; none unless all ways lead over links, to the images and nothing else."""
+    program = anatomy.program
+    order = {value: i for i, node in enumerate(program.nodes) for value in node.outputs if value is not None}
+    makers = {value: node for node in program.nodes for value in node.outputs if value is not None}
+    found: dict[Value, Link] = {}
+    bottoms: set[Value] = set()
+    waiting = [_named(makers, place.node.operands[0])]
+    while waiting:
+        value = waiting.pop()
+        if value in found or value in bottoms:
+            continue
+        if (link := _link(anatomy, makers, value)) is None:
+            bottoms.add(value)
+        else:
+            found[value] = link
+            waiting += [branch.below for branch in link.branches]
+    # A rectifier that is read pooled and as it is would be clipped twice, and not once for both together.
+    apart = len({link.rectified for link in found.values()}) == len(found)
+    if not found or not apart or len(bottoms) > 1 or not anatomy.is_input(next(iter(bottoms))):
+        return []
+    return sorted(found.values(), key=lambda link: -order[link.top])
 
 
-def chain_below(anatomy: Anatomy, place: Place) -> list[Link]:
-    """The convolutions below a layer, highest first, down to the first thing that is none."""
-    makers = {value: node for node in anatomy.program.nodes for value in node.outputs if value is not None}
-    links: list[Link] = []
-    value = place.node.operands[0]
-    while (link := _link(anatomy, makers, value)) is not None:
-        links.append(link)
-        value = link.source
-    return links
+def bottom(links: list[Link]) -> Value:
+    """The value where a walk down ends: the images, or these scaled and shifted."""
+    tops = {link.top for link in links}
+    (found,) = {branch.below for link in links for branch in link.branches} - tops
+    return found
 
 
 def _link(anatomy: Anatomy, makers: dict[Value, Node], value: Value) -> Link | None:
-    value, pool = _named(makers, value), None
-    node = makers.get(value)
+    pool, node = None, makers.get(value)
     if node is not None and node.name == "reduce_window_max":
         params = node.params
         spatial = params["window_dimensions"][0] == params["window_dimensions"][3] == 1
@@ -80,16 +112,42 @@ def _link(anatomy: Anatomy, makers: dict[Value, Node], value: Value) -> Link | N
     activation = anatomy.activations.get(value)
     if activation is None:
         return None
-    rectified, value = value, activation.source
-    while (node := makers.get(value)) is not None and not is_affine(node, anatomy.live):
-        varying = node.varying(anatomy.live)
-        same = bool(varying) and anatomy.program.avals[varying[0]].shape == anatomy.program.avals[value].shape
-        if node.name not in {"add", "sub", "mul", "div", "name"} or len(varying) != 1 or not same:
-            return None
-        value = varying[0]
-    if node is None or not is_convolution(node, anatomy):
+    total = _unscaled(anatomy, makers, activation.source)
+    node = makers.get(total)
+    terms = node.varying(anatomy.live) if node is not None and node.name == "add" else [total]
+    if any(anatomy.program.avals[term].shape != anatomy.program.avals[total].shape for term in terms):
         return None
-    return Link(node, rectified, pool)
+    branches = tuple(_branch(anatomy, makers, term) for term in terms)
+    # A single skip is no sum, and a dense layer or a convolution of another kind no branch.
+    known = [branch for branch in branches if branch is not None]
+    if len(known) < len(branches) or not any(branch.convolution for branch in known):
+        return None
+    return Link(tuple(known), total, value, pool)
+
+
+def _branch(anatomy: Anatomy, makers: dict[Value, Node], root: Value) -> Branch | None:
+    entry = _unscaled(anatomy, makers, root)
+    node = makers.get(entry)
+    if node is None or not is_affine(node, anatomy.live):
+        return Branch(root, entry, None, entry)
+    if not is_convolution(node, anatomy):
+        return None
+    return Branch(root, entry, node, _named(makers, node.operands[0]))
+
+
+def _unscaled(anatomy: Anatomy, makers: dict[Value, Node], value: Value) -> Value:
+    """The value before scales, shifts and tags."""
+    shapes = anatomy.program.avals
+    while (node := makers.get(value)) is not None and node.name in {"add", "sub", "mul", "div", "name"}:
+        varying = node.varying(anatomy.live)
+        if len(varying) != 1 or shapes[varying[0]].shape != shapes[value].shape or _is_divisor(node, varying[0]):
+            break
+        value = varying[0]
+    return value
+
+
+def _is_divisor(node: Node, varying: Value) -> bool:
+    return node.name == "div" and node.inputs[0] is not varying
 
 
 def _named(makers: dict[Value, Node], value: Value) -> Value:
@@ -112,26 +170,41 @@ def is_convolution(node: Node, anatomy: Anatomy) -> bool:
 
 
 def activity(
-    anatomy: Anatomy, values: dict[Value, Any], links: list[Link], replacements: Replacements
-) -> list[dict[str, Array]]:
+    anatomy: Anatomy, values: Mapping[Value, Any], links: Sequence[Link], replacements: Replacements
+) -> list[dict[str, Any]]:
     """What an image lets through on the way back, for each link.
 
+    Args:
+        anatomy: the network's.
+        values: its arrays, and the images or a value that the links depend on the images through.
+        links: which.
+        replacements: the rule's.
+
     Returns:
-        For each link "passed", the derivative of its rectified value with respect to its convolution's output (n, h,
-        w, u);
-        "kernel"; and with pooling "winners", which place of each window holds the maximum (n, h', w', u).
+        For each link "passed", the derivative of its rectified value with respect to the sum (n, h, w, u), and for
+        each branch "scales", that of the sum with respect to the branch's entry, and "kernels", None for a skip; with
+        pooling "winners", which place of each window holds the maximum (n, h', w', u).
     """
-    wanted = [v for link in links for v in (link.output, link.rectified, link.convolution.operands[1])]
-    found = dict(zip(wanted, replay(anatomy.program, values, wanted, replacements), strict=True))
+    program = anatomy.program
+    constants = {value: array for value, array in values.items() if value not in anatomy.live}
+    wanted = [value for link in links for value in (link.total, link.rectified)]
+    found = dict(zip(wanted, replay(program, values, wanted, replacements), strict=True))
+
+    def slope(above: Value, below: Value) -> Array:
+        """The derivative of one value with respect to another that it is made of entry by entry."""
+        at = found[below] if below in found else jnp.zeros(program.avals[below].shape, program.avals[below].dtype)
+        value, pull = jax.vjp(lambda z: replay(program, {**constants, below: z}, [above], replacements)[0], at)
+        return pull(jnp.ones_like(value))[0]
+
     result = []
     for link in links:
-
-        def chain(z: Array, link: Link = link) -> Array:
-            return replay(anatomy.program, {**values, link.output: z}, [link.rectified], replacements)[0]
-
-        _, pull = jax.vjp(chain, found[link.output])
-        (passed,) = pull(jnp.ones_like(found[link.rectified]))
-        facts = {"passed": passed, "kernel": found[link.convolution.operands[1]]}
+        convolutions = [branch.convolution for branch in link.branches]
+        facts: dict[str, Any] = {
+            "passed": slope(link.rectified, link.total),
+            # Scales and shifts are linear: the slope is the same anywhere.
+            "scales": [slope(branch.root, branch.entry) for branch in link.branches],
+            "kernels": [node and replay(program, constants, [node.operands[1]])[0] for node in convolutions],
+        }
         if link.pool is not None:
             places = windows(found[link.rectified], link.pool.params)
             pooled = link.pool(found[link.rectified])[0]
@@ -140,11 +213,12 @@ def activity(
     return result
 
 
-def geometry(anatomy: Anatomy, link: Link, kernel: np.ndarray) -> Convolution:
-    """A link's convolution for one image."""
-    params = link.convolution.params
+def geometry(anatomy: Anatomy, branch: Branch, kernel: np.ndarray) -> Convolution:
+    """A branch's convolution for one image."""
+    assert branch.convolution is not None
+    params = branch.convolution.params
     padding = _pair(low for low, _ in params["padding"])
-    input_shape, output_shape = (anatomy.program.avals[v].shape[1:] for v in (link.source, link.output))
+    input_shape, output_shape = (anatomy.program.avals[v].shape[1:] for v in (branch.below, branch.entry))
     strides, dilation = _pair(params["window_strides"]), _pair(params["rhs_dilation"])
     return Convolution(kernel, strides, padding, dilation, input_shape, output_shape)
 

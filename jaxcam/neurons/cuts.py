@@ -12,15 +12,19 @@ ResNet50 has 53 convolutions and sixteen blocks, but eight kinds of blocks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array
 
 from jaxcam.neurons.backward import LayerPass, all_replacements, folded_too, layer_pass, starts_alone
+from jaxcam.neurons.chain import Link, activity
 from jaxcam.program.layers import Anatomy, Place
 from jaxcam.program.once import Once
 from jaxcam.program.recognize import is_affine
@@ -70,7 +74,10 @@ class Ways:
         self.start = {place.name: self._start(place) for place in places}
         self.replacements = folded_too(anatomy, all_replacements(anatomy, rule, precision), precision)
         self.head = {place.name: Once(self._head(place)) for place in places}
+        self.facts = functools.cache(lambda start, links: Once(self._facts(self.cuts[start], links)))
         self.pieces = [Once(self._piece(*ends)) for ends in zip(self.cuts, self.cuts[1:], strict=False)]
+        self.ground = functools.cache(lambda value: Once(self._piece(self.cuts[0], value)))
+        self.seeds = Once(lambda state, units: state.first(units).reshape(-1, len(units)))
         self.first = Once(lambda state, units: spread(state.sent(spread(units))))
         self.back = Once(lambda pull, signal: spread(jax.vmap(pull)(signal)[0]))
         self.finish = Once(lambda state, units, signal: state.finish(units, signal))
@@ -99,6 +106,15 @@ class Ways:
 
         return piece
 
+    def start_of(self, link: Link) -> int:
+        """The cut that a link begins at: the last one below it."""
+        upstream = self.anatomy.program.leading_to(link.total) - {link.total}
+        return max(i for i, cut in enumerate(self.cuts) if cut in upstream)
+
+    def _facts(self, start: Value, links: Sequence[Link]) -> Callable[[Array, list[Any]], list[dict[str, Any]]]:
+        replacements = all_replacements(self.anatomy, self.rule)
+        return lambda value, arrays: activity(self.anatomy, {**self._given(arrays), start: value}, links, replacements)
+
     def _given(self, arrays: list[Any]) -> dict[Value, Any]:
         return dict(zip([v for v in self.anatomy.program.inputs if v != self.anatomy.x], arrays, strict=True))
 
@@ -124,12 +140,41 @@ class Walk:
     def head(self, layer: str) -> LayerPass:
         """Goes up to a layer."""
         start = self.ways.start[layer]
-        for piece in self.ways.pieces[len(self._pulls) : start]:
+        state = self.ways.head[layer](self._value(start), self.arrays)
+        return self.ways.everywhere(state)
+
+    def _value(self, cut: int) -> Array:
+        """Goes up to a cut."""
+        for piece in self.ways.pieces[len(self._pulls) : cut]:
             value, pull = piece(self._values[-1], self.arrays)
             self._values.append(value)
             self._pulls.append(self.ways.everywhere(pull))
-        state = self.ways.head[layer](self._values[start], self.arrays)
-        return self.ways.everywhere(state)
+        return self._values[cut]
+
+    def facts(self, links: Sequence[Link]) -> Iterator[tuple[Link, dict[str, Any]]]:
+        """Goes up to links, and tells what the images make active there."""
+        for start, some in itertools.groupby(sorted(links, key=self.ways.start_of), self.ways.start_of):
+            together = tuple(some)
+            yield from zip(together, self.ways.facts(start, together)(self._value(start), self.arrays), strict=True)
+
+    def seeds(self, state: LayerPass, units: np.ndarray) -> np.ndarray:
+        """What some units (b,) of a layer send back to its input, (h·w·c, b)."""
+        return np.asarray(self.ways.seeds(state, units))
+
+    def finish(self, state: LayerPass, units: np.ndarray, value: Value, signal: np.ndarray) -> Array:
+        """The maps (b, n, h, w, c) of units, from their cotangents of a value that is the images, but for scales.
+
+        Args:
+            state: the layer's pass.
+            units: (b,).
+            value: whose cotangents.
+            signal: (h·w·c, b).
+        """
+        maps = jnp.asarray(signal.T).reshape(len(units), *self.ways.anatomy.program.avals[value].shape)
+        if value != self.ways.cuts[0]:
+            _, pull = self.ways.ground(value)(self._values[0], self.arrays)
+            maps = self.ways.back(pull, maps)
+        return self.ways.finish(state, units, maps)
 
     def maps(self, layer: str, state: Any, units: np.ndarray) -> Array:
         """Goes back from some units (b,) of a layer: their maps (b, n, h, w, c)."""

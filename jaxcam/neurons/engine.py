@@ -20,22 +20,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from jaxcam.neurons.active import ActivePass, Entries, Step, entries
-from jaxcam.neurons.backward import (
-    LayerPass,
-    all_replacements,
-    layer_pass,
-    starts_alone,
-)
-from jaxcam.neurons.budget import MEMORY, bytes_per_unit, fitting
-from jaxcam.neurons.chain import Link, activity, chain_below, geometry, is_convolution, pooling
+from jaxcam.neurons.active import ActivePass
+from jaxcam.neurons.backward import LayerPass, all_replacements, starts_alone
+from jaxcam.neurons.budget import bytes_per_unit, chunk_memory, fitting, useful
+from jaxcam.neurons.chain import Link, bottom, is_convolution, links_below
 from jaxcam.neurons.cuts import Walk, Ways
+from jaxcam.neurons.footing import Footing
 from jaxcam.neurons.passes import PathPass, path
 from jaxcam.neurons.precision import check_precision, products
-from jaxcam.program.layers import Anatomy, Place, study
+from jaxcam.program.layers import Anatomy, study
 from jaxcam.program.sharing import mesh_for, parts
-from jaxcam.program.trace import Static, Value, split
-from jaxcam.program.transform import given
+from jaxcam.program.trace import split
 
 MAP_RULES = ("guided", "gradient", "deconv", "integrated")
 
@@ -50,7 +45,7 @@ class Engine:
         rule: "guided", "gradient" or "deconv".
         steps: of integrated gradients.
         precision: of the matrix products (`precision.py`).
-        memory: bytes the chunks may take on each device.
+        memory: bytes that may be taken on each device; None for half of what is free, but on CPUs at most 8 GiB.
         dtype: of the images.
 
     Raises:
@@ -67,7 +62,7 @@ class Engine:
         *,
         steps: int = 32,
         precision: str = "float32",
-        memory: int = MEMORY,
+        memory: int | None = None,
         dtype: Any = jnp.float32,
     ) -> None:
         check_rule(rule, steps)
@@ -76,7 +71,8 @@ class Engine:
         self.arrays, self.static = split(model)
         # Integrated gradients are plain gradients along a path.
         self.steps = steps if rule == "integrated" else 0
-        self.rule, self.memory = "gradient" if rule == "integrated" else rule, memory
+        self.rule = "gradient" if rule == "integrated" else rule
+        self.memory = chunk_memory(None) if memory is None else memory
         self.anatomy = _study(model, shape, dtype, precision)
         all_replacements(self.anatomy, self.rule)  # an operation without a rule is told before anything runs
         if layers is None:
@@ -85,7 +81,7 @@ class Engine:
             raise ValueError("the model has no convolution; name the layers: jc.layers(model, x) lists them.")
         named = [layers] if isinstance(layers, str) else layers
         self.layers = tuple(dict.fromkeys(self.anatomy.find(name).name for name in named))
-        self.chains = {name: self._chain(name) for name in self.layers}
+        self.links = {name: self._links(name) for name in self.layers}
         self.mesh = mesh_for(1, self.arrays)
 
     @functools.cached_property
@@ -100,24 +96,28 @@ class Engine:
         places = [anatomy.find(name) for name in self.layers]
         return Ways(anatomy, places, self.rule, precision=self.precision, mesh=self.mesh)
 
-    def _chain(self, name: str) -> list[Link]:
-        """The chain the active pass walks below a layer; empty where the plain pass is the way."""
+    def _links(self, name: str) -> list[Link]:
+        """What the active pass walks down below a layer; empty where the plain pass is the way."""
         place = self.anatomy.find(name)
         suitable = self.rule in {"guided", "gradient"} and not self.steps and self.precision == "float32"
         if not suitable or jax.default_backend() != "cpu":
             return []
         if not starts_alone(self.anatomy, place) or not is_convolution(place.node, self.anatomy):
             return []
-        chain = chain_below(self.anatomy, place)
-        # A chain that ends above other layers (a block of a residual network) would leave most of the way to the plain
-        # pass, and a forward pass of its own: then that one does all of it.
-        return chain if chain and self.anatomy.is_input(chain[-1].source) else []
+        return links_below(self.anatomy, place)
 
     def chunk(self, name: str, units: int) -> int:
         """How many of a layer's units the plain pass sends back at once."""
         each = bytes_per_unit(self.anatomy, self.anatomy.find(name)) * (self.steps + 1)
         count = parts(self.mesh)
-        return count * fitting(-(-units // count), each, self.memory)
+        return count * fitting(-(-units // count), each, useful(self.memory))
+
+    def active_chunk(self, name: str, walk: ActivePass, units: int) -> int:
+        """How many of a layer's units the active pass sends back at once, beside its matrices."""
+        avals, place = self.anatomy.program.avals, self.anatomy.find(name)
+        # Seeds and maps are whole; of maps there are two, as they change their order of axes.
+        whole = math.prod(avals[place.node.operands[0]].shape) + 2 * math.prod(avals[self.anatomy.x].shape)
+        return fitting(units, 4 * (walk.rows + whole), useful(self.memory - walk.bytes))
 
     def image(self, x: Array) -> ImageUnits:
         """Runs the network forward for one image (1, h, w, c)."""
@@ -129,23 +129,13 @@ class ImageUnits:
 
     def __init__(self, engine: Engine, x: Array) -> None:
         self.engine, self.x = engine, x
-        self.chained = tuple(name for name in engine.layers if engine.chains[name])
-        self.passes: dict[str, LayerPass] = {}
-        self._facts: dict[Value, dict[str, np.ndarray]] = {}
-        self._entries: dict[Value, Entries] = {}
-        self._steps: dict[tuple[Value, Value], Step] = {}
-        if self.chained:
-            self.passes, facts = _forward(engine.arrays, engine.static, x, self.chained, engine.rule)
-            self._facts = {int(key): {k: np.asarray(v) for k, v in fact.items()} for key, fact in facts.items()}
 
     def layer(self, name: str) -> LayerUnits:
         """One layer, ready to send units back."""
-        engine = self.engine
-        if name in self.passes and (walk := self._active(name)) is not None:
-            return LayerUnits(engine, name, self.passes[name], walk, self.passes[name].dead.shape[-1])
         head = self._plain.head(name)
-        state = PathPass(head, self.x) if engine.steps else head
-        return LayerUnits(engine, name, state, self._plain, state.dead.shape[-1])
+        state = PathPass(head, self.x) if self.engine.steps else head
+        walk = self._active(name) or self._plain
+        return LayerUnits(self.engine, name, state, walk, self._plain, state.dead.shape[-1])
 
     @functools.cached_property
     def _plain(self) -> Walk:
@@ -153,24 +143,14 @@ class ImageUnits:
         engine = self.engine
         return Walk(engine.ways, engine.arrays, path(self.x, engine.steps) if engine.steps else self.x)
 
+    @functools.cached_property
+    def _footing(self) -> Footing:
+        return Footing(self._plain, guided=self.engine.rule == "guided")
+
     def _active(self, name: str) -> ActivePass | None:
-        """The active pass below a layer, unless its matrices would not fit; steps are shared between layers."""
-        anatomy, chain = self.engine.anatomy, self.engine.chains[name]
-        parts = []
-        for link in chain:
-            fact = self._facts[link.top]
-            convolution = geometry(anatomy, link, fact["kernel"])
-            if link.top not in self._entries:
-                winners = fact["winners"][0] if "winners" in fact else None
-                self._entries[link.top] = entries(fact["passed"][0], winners, pooling(link))
-            parts.append((link.top, convolution, self._entries[link.top]))
-        sizes = []
-        for (_, convolution, above), (_, _, below) in zip(parts, [*parts[1:], (None, None, None)], strict=True):
-            wanted = np.arange(np.prod(convolution.input_shape)) if below is None else below.wanted
-            sizes.append(Step.size(convolution, above, wanted))
-        if 4 * sum(sizes) > self.engine.memory:
-            return None
-        return ActivePass(parts, guided=self.engine.rule == "guided", known=self._steps)
+        """The active pass below a layer, where there is one and its matrices fit."""
+        links = self.engine.links[name]
+        return self._footing.below(links, self.engine.memory * 3 // 4) if links else None
 
 
 @dataclasses.dataclass
@@ -182,6 +162,7 @@ class LayerUnits:
         name: the layer's.
         state: the forward pass, ready to go back.
         walk: the way back: through the active entries below the layer's input, or the plain one.
+        plain: the plain one.
         units: how many there are.
     """
 
@@ -189,6 +170,7 @@ class LayerUnits:
     name: str
     state: LayerPass | PathPass
     walk: ActivePass | Walk
+    plain: Walk
     units: int
 
     @functools.cached_property
@@ -205,10 +187,8 @@ class LayerUnits:
     @functools.cached_property
     def chunk(self) -> int:
         """How many units go back at once within the memory given."""
-        anatomy = self.engine.anatomy
         if isinstance(self.walk, ActivePass):
-            pixels = math.prod(anatomy.program.avals[anatomy.x].shape)
-            return fitting(self.units, 3 * 4 * (self.walk.rows() + pixels), self.engine.memory)
+            return self.engine.active_chunk(self.name, self.walk, self.units)
         return self.engine.chunk(self.name, self.units)
 
     def chunks(self, units: np.ndarray) -> Iterator[tuple[np.ndarray, Array]]:
@@ -252,10 +232,11 @@ class LayerUnits:
         """The maps (b, 1, h, w, c) of units (b,), of which the first `count` are looked at."""
         if isinstance(self.walk, Walk):
             return self.walk.maps(self.name, self.state, units)
-        cotangents = np.asarray(_first(self.state, units))
-        bottom = np.zeros((int(np.prod(self.walk.bottom)), len(units)), np.float32)
-        bottom[:, :count] = self.walk(cotangents[:, :count])
-        return _finish(self.state, bottom, units, self.walk.bottom)
+        assert isinstance(self.state, LayerPass)
+        seeds = self.plain.seeds(self.state, units)
+        signal = np.zeros((math.prod(self.walk.bottom), len(units)), np.float32)
+        signal[:, :count] = self.walk(seeds[:, :count])
+        return self.plain.finish(self.state, units, bottom(self.engine.links[self.name]), signal)
 
 
 def _study(model: Any, shape: tuple[int, ...], dtype: Any, precision: str) -> Anatomy:
@@ -279,36 +260,3 @@ def check_rule(rule: str, steps: int = 1) -> None:
         )
     if steps < 1:
         raise ValueError(f"integrated gradients take at least 1 step; got steps={steps}")
-
-
-@functools.partial(jax.jit, static_argnames=("static", "layers", "rule"))
-def _forward(
-    arrays: list[Any], static: Static, x: Array, layers: tuple[str, ...], rule: str
-) -> tuple[dict[str, LayerPass], dict[str, dict[str, Array]]]:
-    """One forward pass for all layers that stand on chains."""
-    anatomy, arrays = study(static.join(arrays), x)
-    chains: dict[str, tuple[Place, list[Link]]] = {}
-    for name in layers:
-        place = anatomy.find(name)
-        chains[name] = (place, chain_below(anatomy, place))
-    values = given(anatomy, arrays, x)
-    passes = {
-        name: layer_pass(anatomy, values, place, rule, anatomy.x, bottom=links[-1].source)
-        for name, (place, links) in chains.items()
-    }
-    links = list({link.top: link for _, chain in chains.values() for link in chain}.values())
-    facts = activity(anatomy, values, links, all_replacements(anatomy, rule))
-    return passes, {str(link.top): fact for link, fact in zip(links, facts, strict=True)}
-
-
-@jax.jit
-def _first(state: LayerPass, units: Array) -> Array:
-    """The cotangents of a layer's input (h·w·c, b)."""
-    return state.first(units).reshape(-1, len(units))
-
-
-@functools.partial(jax.jit, static_argnames="shape")
-def _finish(state: LayerPass, cotangents: Array, units: Array, shape: tuple[int, ...]) -> Array:
-    """From the lowest convolution's input to the image."""
-    signal = cotangents.T.reshape(len(units), 1, *shape)
-    return state.finish(units, jax.vmap(state.trunk)(signal)[0])

@@ -12,7 +12,6 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxcam.neurons.averages import Images
-from jaxcam.neurons.budget import MEMORY
 from jaxcam.neurons.engine import Engine, LayerUnits, check_rule
 from jaxcam.neurons.measures import Measure, measure
 from jaxcam.neurons.passes import maps_in_chunks, prepare
@@ -31,7 +30,7 @@ def maps(
     *,
     steps: int = 32,
     precision: str = "float32",
-    memory: int = MEMORY,
+    memory: int | None = None,
 ) -> Float[Array, "units n h w c"]:
     """What in each image a unit responds to: one map for each unit of a layer.
 
@@ -45,7 +44,7 @@ def maps(
         rule: "guided" (guided backpropagation), "gradient", "deconv" or "integrated" (integrated gradients from black).
         steps: of integrated gradients.
         precision: of the matrix products, "float32", "tensorfloat32" or "bfloat16".
-        memory: bytes the chunks may take on each device.
+        memory: bytes the engine may take on each device; None for half of what is free, but on CPUs at most 8 GiB.
 
     Returns:
         Raw maps (units, n, h, w, c) with sign, in units of activation per unit of x (of activation, if integrated). A
@@ -101,7 +100,7 @@ def similarity(
     target: int | Sequence[int] | None = None,
     steps: int = 32,
     precision: str = "float32",
-    memory: int = MEMORY,
+    memory: int | None = None,
 ) -> dict[str, Float[Array, "n u"]]:
     """How similar the map of every unit is to the image, or to the map of the network's answer.
 
@@ -119,7 +118,7 @@ def similarity(
             predicted.
         steps: of integrated gradients.
         precision: of the matrix products, "float32", "tensorfloat32" or "bfloat16".
-        memory: bytes the chunks may take on each device.
+        memory: bytes the engine may take on each device; None for half of what is free, but on CPUs at most 8 GiB.
 
     Returns:
         For each layer (n, u). A dead unit has what the measure gives a black map: 0 for cosine.

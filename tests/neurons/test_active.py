@@ -6,14 +6,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from neurons_nets import NETS, Net
+from neurons_nets import NETS, Net, convolve, max_pool, net, norm_parameters, normalize, parameters
 from neurons_twins import close
 
 from jaxcam.neurons import active
-from jaxcam.neurons.active import ActivePass, Convolution, entries
+from jaxcam.neurons.active import ActivePass, Convolution, Skip, Step, Stop, entries
 from jaxcam.neurons.budget import bytes_per_unit
 from jaxcam.neurons.cuts import Walk
 from jaxcam.neurons.engine import Engine
+from jaxcam.program import layers, tag
 
 pytestmark = pytest.mark.optimized
 
@@ -105,29 +106,65 @@ def test_a_walk_down_any_chain_equals_loops_over_all_pixels(seed):
         if np.prod(above) > 500:  # enough for loops
             break
     guided = bool(seed % 2)
-    chain = [(i, s.convolution, entries(s.passed, s.winners, s.pool)) for i, s in enumerate(stages)]
     cotangents = rng.normal(size=(int(np.prod(stages[0].above)), 5)).astype(np.float32)
     before = cotangents.copy()
-    found = ActivePass(chain, guided, {})(cotangents)
+    found = ActivePass(stops(stages), stages[-1].convolution.input_shape, guided)(cotangents)
     wanted = [sent_back(stages, cotangents[:, b].reshape(stages[0].above), guided).reshape(-1) for b in range(5)]
     np.testing.assert_array_equal(cotangents, before)
     close(found.T, np.stack(wanted), TOLERANCE)
 
 
-def test_two_walks_share_the_steps_they_have_in_common():
-    rng = np.random.default_rng(7)
-    stages = [draw_stage(rng, (3, 3, 4))]
-    stages.append(draw_stage(rng, stages[0].convolution.input_shape))
-    high, low = ((i, s.convolution, entries(s.passed, s.winners, s.pool)) for i, s in enumerate(stages))
-    steps = {}
-    (bottom,) = ActivePass([low], True, steps).steps
-    assert ActivePass([high, low], True, steps).steps[-1] is bottom
-    assert len(steps) == 2
+def stops(stages):
+    """A chain as the pass takes it."""
+    active = [entries(s.passed, s.winners, s.pool) for s in stages]
+    wanted = [*(above.wanted for above in active[1:]), np.arange(np.prod(stages[-1].convolution.input_shape))]
+    steps = [Step(s.convolution, *found, s.passed) for s, *found in zip(stages, active, wanted, strict=True)]
+    return [Stop(i, above, [(i + 1, step)]) for i, (above, step) in enumerate(zip(active, steps, strict=True))]
+
+
+@pytest.mark.parametrize("guided", [False, True])
+@pytest.mark.parametrize("seed", range(12))
+def test_sums_of_convolutions_and_skips_equal_loops_over_all_pixels(seed, guided):
+    """relu(scale · (convolution of v + v)) above relu(...) = v, above convolutions of x; any order of the ways."""
+    rng = np.random.default_rng(seed)
+    h, w, c = (int(n) for n in rng.integers(2, 6, 3))
+    shape, masks = (h, w, c), [np.where(rng.random((h, w, c)) < 0.6, rng.normal(size=(h, w, c)), 0) for _ in range(2)]
+    laid = lambda: Convolution(rng.normal(size=(3, 3, c, c)).astype(np.float32), (1, 1), (1, 1), (1, 1), shape, shape)
+    block, stem = laid(), laid()
+    scale = rng.normal(size=shape).astype(np.float32)
+    upper, lower = (entries(mask.astype(np.float32), None, None) for mask in masks)
+    everything = np.arange(h * w * c)
+    ways = [(1, Step(block, upper, lower.wanted, masks[0])), (1, Skip(upper, lower.wanted, masks[0] * scale))]
+    below = [(2, Step(stem, lower, everything, masks[1])), (2, Skip(lower, everything))]
+    order = [slice(None), slice(None, None, -1)][seed % 2]
+    walk = ActivePass([Stop(0, upper, ways[order]), Stop(1, lower, below[order])], shape, guided)
+    cotangents = rng.normal(size=(h * w * c, 4)).astype(np.float32)
+    found = walk(cotangents)
+    for b in range(4):
+        clip = (lambda v: np.maximum(v, 0)) if guided else (lambda v: v)
+        top = clip(cotangents[:, b].reshape(shape).astype(float)) * (masks[0] != 0)
+        middle = back(block, top * masks[0]) + top * masks[0] * scale
+        middle = clip(middle) * (masks[1] != 0)
+        wanted = back(stem, middle * masks[1]) + middle
+        close(found[None, :, b], wanted.reshape(1, -1), TOLERANCE)
+
+
+def back(laid, signal):
+    """A convolution backward by loops."""
+    return sent_back([Stage(laid, np.ones(signal.shape), None, None)], signal, guided=False)
+
+
+def test_layers_share_the_steps_they_have_in_common():
+    net = NETS["residual"]()
+    image = Engine(net.model, net.x.shape, net.layers, "guided").image(net.x)
+    two, last = (image.layer(name).walk for name in ("two", "last"))
+    known = {id(way) for stop in last.stops for _, way in stop.ways}
+    assert known > {id(way) for stop in two.stops for _, way in stop.ways}
 
 
 def plain(engine):
     """The engine without its chains."""
-    engine.chains = {name: [] for name in engine.layers}
+    engine.links = {name: [] for name in engine.layers}
     return engine
 
 
@@ -206,7 +243,9 @@ WALKING = {
     "linen": ["second"],
     "nnx": ["features.0"],
     "closure": ["conv_1"],
-    "residual": ["two"],  # inside the block the way is free; behind the sum it is not
+    "residual": ["two", "last"],
+    "branches": ["whole", "halved", "after_one", "after_other"],
+    "equinox": [],  # channels first
     "grouped": [],
     "dense": [],
 }
@@ -216,10 +255,66 @@ WALKING = {
 def test_what_can_walk_does_and_nothing_else(name):
     net = NETS[name]()
     for rule in ("guided", "gradient"):
-        chains = Engine(net.model, net.x.shape, net.layers, rule).chains
-        assert [layer for layer in net.layers if chains[layer]] == WALKING[name]
+        links = Engine(net.model, net.x.shape, net.layers, rule).links
+        assert [layer for layer in net.layers if links[layer]] == WALKING[name]
     for rule in ("deconv", "integrated"):
-        assert not any(Engine(net.model, net.x.shape, net.layers, rule).chains.values())
+        assert not any(Engine(net.model, net.x.shape, net.layers, rule).links.values())
+
+
+def blocks(p, x):
+    """A stem with a pool that overlaps, a block with a projection, one with a skip that is scaled, tags between."""
+    x = max_pool(jax.nn.relu(normalize(convolve(x, p["stem"]), p["norm"])), 3, 2, "SAME")
+    y = convolve(jax.nn.relu(convolve(x, p["one"], (2, 2))), p["two"])
+    x = tag(jax.nn.relu(normalize(y, p["norm"]) + convolve(x, p["project"], (2, 2))), "first")
+    y = convolve(jax.nn.relu(convolve(x, p["three"])), p["four"])
+    x = tag(tag(jax.nn.relu(normalize(0.7 * x + y, p["scales"])), "second"), "stage")
+    return jax.nn.relu(convolve(x, p["last"])).mean((1, 2))
+
+
+def summed_early(p, x):
+    """Networks that rectify first: the second sum adds a sum, which is no rectified value."""
+    x = convolve(x, p["stem"])
+    x = x + convolve(jax.nn.relu(normalize(x, p["norm"])), p["four"])
+    x = x + convolve(jax.nn.relu(normalize(x, p["scales"])), p["three"])
+    return jax.nn.relu(convolve(jax.nn.relu(x), p["last"])).mean((1, 2))
+
+
+def pooled_and_not(p, x):
+    """One rectified value read pooled and as it is: its cotangents have to meet before they are clipped."""
+    x = jax.nn.relu(convolve(x, p["stem"]))
+    x = jax.nn.relu(convolve(max_pool(x), p["three"]) + convolve(x, p["one"], (2, 2)))
+    return jax.nn.relu(convolve(x, p["last"])).mean((1, 2))
+
+
+def concatenated(p, x):
+    x = jax.nn.relu(convolve(x, p["stem"]))
+    y = jax.nn.relu(convolve(x, p["three"]))
+    return convolve(jnp.concatenate([x, y], -1), p["wide"]).mean((1, 2))
+
+
+SUMS = {
+    blocks: ["one", "two", "project", "three", "four", "last"],
+    summed_early: ["four", "three"],
+    pooled_and_not: ["three", "one"],
+}
+
+
+@pytest.mark.parametrize("function", [blocks, summed_early, pooled_and_not, concatenated])
+def test_sums_walk_where_all_ways_lead_over_rectified_values(function):
+    rng = np.random.default_rng(5)
+    p = {"stem": parameters(rng, 2, 4), "project": parameters(rng, 4, 4, 1), "wide": parameters(rng, 8, 3)}
+    p |= {name: parameters(rng, 4, 4) for name in ("one", "two", "three", "four", "last")}
+    p |= {"norm": norm_parameters(rng, 4), "scales": norm_parameters(rng, 4, negative=True)}
+    made = net(function, p, (14, 12, 2))
+    asked = [layer.name for layer in layers(made.model, made.x) if layer.kind == "conv"]
+    made = dataclasses.replace(made, layers=tuple(asked))
+    for rule in ("guided", "gradient"):
+        walking = []
+        for walked, straight in both_ways(made, rule):
+            walking += [walked.name] * isinstance(walked.walk, ActivePass)
+            units = np.arange(walked.units)
+            close(walked.maps(units), straight.maps(units), TOLERANCE)
+        assert walking == SUMS.get(function, ["three"])
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5, 64])
