@@ -28,6 +28,7 @@ from jaxcam.neurons.cuts import Walk, Ways
 from jaxcam.neurons.footing import Footing
 from jaxcam.neurons.passes import PathPass, path
 from jaxcam.neurons.precision import check_precision, products
+from jaxcam.program.batch import batch_dependence
 from jaxcam.program.layers import Anatomy, study
 from jaxcam.program.sharing import mesh_for, parts
 from jaxcam.program.trace import split
@@ -49,8 +50,8 @@ class Engine:
         dtype: of the images.
 
     Raises:
-        ValueError: no such layer, no layer at all, images the model fails on, or an operation the rule says nothing
-            about.
+        ValueError: no such layer, no layer at all, images the model fails on, a model in training mode, or an operation
+            the rule says nothing about.
     """
 
     def __init__(
@@ -74,13 +75,15 @@ class Engine:
         self.rule = "gradient" if rule == "integrated" else rule
         self.memory = chunk_memory(None) if memory is None else memory
         self.anatomy = _study(model, shape, dtype, precision)
-        all_replacements(self.anatomy, self.rule)  # an operation without a rule is told before anything runs
         if layers is None:
             layers = [place.name for place in self.anatomy.places if place.kind == "conv"]
         if not layers:
             raise ValueError("the model has no convolution; name the layers: jc.layers(model, x) lists them.")
         named = [layers] if isinstance(layers, str) else layers
         self.layers = tuple(dict.fromkeys(self.anatomy.find(name).name for name in named))
+        if (complaint := batch_dependence(self.static, self.arrays, jax.ShapeDtypeStruct(shape, dtype))) is not None:
+            raise ValueError(complaint)
+        all_replacements(self.anatomy, self.rule)  # an operation without a rule is told before anything runs
         self.links = {name: self._links(name) for name in self.layers}
         self.mesh = mesh_for(1, self.arrays)
 

@@ -225,7 +225,8 @@ def _confidence_map(arrays: list[Any], static: Static, x: Array, targets: Array,
 def check_images(x: Any) -> None:
     """Raises unless x is a batch of finite images (n, h, w, c)."""
     if getattr(x, "ndim", None) != 4 or 0 in x.shape:
-        raise ValueError(f"images are a non-empty array (n, h, w, c); got shape {getattr(x, 'shape', None)}")
+        hint = "; one image needs a batch axis, x[None]" if getattr(x, "ndim", None) == 3 else ""
+        raise ValueError(f"images are a non-empty array (n, h, w, c); got shape {getattr(x, 'shape', None)}{hint}")
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise TypeError(f"images are floating point, usually in [0, 1]; got {x.dtype} (divide bytes by 255)")
     if isinstance(x, jax.core.Tracer):

@@ -1,8 +1,9 @@
-"""Whether the images of a batch know of each other.
+"""Whether a model gives one answer for one image.
 
 An explanation belongs to one image. A model whose outputs for one image depend on the others — batch norm in training
-mode, most of all — has no such thing, and gives other maps for other batches. It is recognized by its equations:
-something that sums, sorts or multiplies along the image axis, on the way to the outputs.
+mode, most of all — has no such thing, and gives other maps for other batches; one that draws random numbers — dropout
+in training mode — gives other maps at every call. Both are recognized by their equations: something that sums, sorts or
+multiplies along the image axis, or a random number, on the way to the outputs.
 """
 
 from __future__ import annotations
@@ -17,11 +18,17 @@ from jaxcam.program.axes import Axes, follow_axes
 from jaxcam.program.layers import dissect
 from jaxcam.program.trace import Node, Program, Static, Value, trace
 
+_RANDOM = {"random_bits", "random_fold_in", "random_split", "threefry2x32"}
+_HOW = (
+    "model.eval() in Flax NNX, use_running_average=True and deterministic=True in Linen, "
+    "eqx.nn.inference_mode(model) in Equinox"
+)
+
 
 def batch_dependence(
     static: Static, arrays: list[Any], x: jax.ShapeDtypeStruct, program: Program | None = None
 ) -> str | None:
-    """One line that names the equation by which images mix, and the remedy; None if they do not.
+    """One line that names the equation by which images or chance come in, and the remedy; None if neither does.
 
     Args:
         static: the model without its arrays.
@@ -40,14 +47,18 @@ def batch_dependence(
     for index, node in enumerate(program.nodes):
         if wanted.isdisjoint(v for v in node.outputs if v is not None):
             continue
+        if node.name in _RANDOM:
+            return (
+                f"the model draws random numbers: equation {index}, '{node.name}' (dropout in training mode does); put "
+                f"the model in inference mode: {_HOW}"
+            )
         mixed = [v for v in node.varying(live) if v in axes and _mixes(node, v, axes[v], program)]
         if mixed:
             anatomy = dissect(program)
             return (
                 f"the outputs for one image depend on the others of its batch: equation {index}, '{node.name}' after "
                 f"{anatomy.owner(mixed[0])} works along the images (batch norm in training mode does); put the model "
-                "in inference mode: model.eval() in Flax NNX, use_running_average=True in Linen, "
-                "eqx.nn.inference_mode(model) in Equinox"
+                f"in inference mode: {_HOW}"
             )
     return None
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import program_nets as nets
 import pytest
-from flax import linen
+from flax import linen, nnx
 from jax.tree_util import Partial
 
 import jaxcam as jc
@@ -82,6 +82,36 @@ def test_batch_norm_in_training_mode_is_found_in_equinox():
     found = complaint(EquinoxNorm(), (4, 8, 8, 3))
     assert "eqx.nn.inference_mode(model)" in found
     assert complaint(eqx.nn.inference_mode(EquinoxNorm()), (4, 8, 8, 3)) is None
+
+
+class Dropping(nnx.Module):
+    """A dropout between convolution and dense layer."""
+
+    def __init__(self):
+        rngs = nnx.Rngs(0)
+        self.conv = nnx.Conv(3, 4, (3, 3), rngs=rngs)
+        self.dropout = nnx.Dropout(0.5, rngs=rngs)
+        self.dense = nnx.Linear(4, 2, rngs=rngs)
+
+    def __call__(self, x):
+        return self.dense(self.dropout(jax.nn.relu(self.conv(x))).mean((1, 2)))
+
+
+@pytest.mark.parametrize(
+    "ask", [jc.saliency, jc.grad_cam, jc.neurons.similarity, lambda m, x: jc.neurons.maps(m, x, "conv")]
+)
+def test_dropout_in_training_mode_is_an_error_for_whoever_explains(ask):
+    model, x = Dropping(), jnp.ones((2, 8, 8, 3))
+    with pytest.raises(ValueError, match=r"draws random numbers: .* put the model in inference mode: model.eval\(\)"):
+        ask(model, x)
+    model.eval()
+    ask(model, x)
+
+
+def test_batch_norm_in_training_mode_is_an_error_for_units_too():
+    for rule in ("guided", "gradient"):
+        with pytest.raises(ValueError, match="depend on the others of its batch"):
+            jc.neurons.similarity(trained_norm_nnx(), jnp.ones((1, 8, 8, 3)), rule=rule)
 
 
 def test_it_is_an_error_in_one_line_for_whoever_explains():
