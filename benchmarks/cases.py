@@ -61,7 +61,7 @@ class Sizes:
     repeats: int = 7
     within: float = 15.0
     passes: int = 2
-    memory: int = 1 << 30
+    memory: int | None = None
 
 
 FULL = Sizes()

@@ -29,20 +29,22 @@ class Ours:
 
     Args:
         given: network and image.
-        layers: which layers.
-        memory: bytes the chunks may take.
+        layers: which layers; the network's last one too.
+        memory: bytes that may be taken; None for the default.
     """
 
-    def __init__(self, given: Subject, layers: Sequence[str], memory: int) -> None:
-        self.x = given.x[:1]
+    def __init__(self, given: Subject, layers: Sequence[str], memory: int | None) -> None:
+        self.x, self.last = given.x[:1], layers[-1]
         self.engine = Engine(given.model, self.x.shape, layers, "guided", memory=memory)
 
     def image(self) -> ImageUnits:
-        """Once for each image."""
-        return self.engine.image(self.x)
+        """Once for each image: the forward pass, and what the layers share on the way back."""
+        image = self.engine.image(self.x)
+        image.layer(self.last)
+        return image
 
     def layer(self, image: ImageUnits, name: str) -> LayerUnits:
-        """Once for each layer: the forward pass, and which units are dead."""
+        """Once for each layer: its own head, and which units are dead."""
         sender = image.layer(name)
         assert sender.dead is not None  # computed here, waited for
         return sender

@@ -116,7 +116,7 @@ def sampled(given: Subject, sizes: Sizes) -> Measured:
     if sizes.layers is not None:
         chosen = [list(groups)[i] for i in np.linspace(0, len(groups) - 1, sizes.layers).astype(int)]
         groups = {name: groups[name] for name in chosen}
-    side = Ours(given, list(groups), sizes.memory)
+    side = Ours(given, [*groups, list(counts)[-1]], sizes.memory)
     samples: dict[str, Sampled] = {}
     images = [_first_pass(given, side, groups, sizes, samples)]
     for _ in range(sizes.passes):
