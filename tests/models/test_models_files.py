@@ -107,6 +107,9 @@ def test_options_may_repeat_the_checkpoint_but_not_contradict_it(tmp_path):
         models.load(path, classes=10, image_size=32)
     with raises(ValueError, "was saved with normalize=None, not ((0.5,), (0.5,))"):
         models.load(path, normalize=((0.5,), (0.5,)))
+    normalizing = models.save(tiny(normalize=((0.5,), (0.5,))), tmp_path / "b.safetensors")
+    with raises(ValueError, "was saved with normalize=((0.5,), (0.5,)), not None; leave that out"):
+        models.load(normalizing, normalize="none")
     with raises(ValueError, "was saved from vgg11, not alexnet"):
         models.load("alexnet", path)
 
@@ -123,6 +126,26 @@ def test_weights_without_a_name_ask_for_one(tmp_path):
         models.load(tmp_path / "bare.safetensors")
     same(tiny(), models.load("vgg11", tmp_path / "bare.safetensors", **TINY, convolutions=2))
     assert models.read_metadata(tmp_path / "bare.safetensors") == {}
+
+
+@pytest.mark.parametrize(
+    ("layout", "classes", "channels", "given", "found"),
+    [
+        ("torchvision", 1000, 3, {}, "imagenet"),
+        ("torchvision", 1000, 3, {"normalize": "auto"}, "imagenet"),
+        ("torchvision", 1000, 3, {"normalize": None}, None),
+        ("torchvision", 1000, 3, {"normalize": "none"}, None),
+        ("torchvision", 10, 3, {}, None),
+        ("torchvision", 1000, 1, {}, None),
+        ("jaxcam", 1000, 3, {}, None),
+    ],
+)
+def test_weights_of_torchvisions_for_imagenet_are_normalized(layout, classes, channels, given, found, tmp_path):
+    options = {"classes": classes, "channels": channels, "image_size": 8, "convolutions": 1}
+    path = models.save(models.load("alexnet", **options), tmp_path / "a.safetensors", layout=layout)
+    assert models.load(path, **given).config.normalize is None  # a checkpoint says itself
+    save_file(load_file(path), path)
+    assert models.load("alexnet", path, **options, **given).config.normalize == found
 
 
 def changed(tmp_path, change, layout="torchvision"):
