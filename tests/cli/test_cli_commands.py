@@ -17,7 +17,7 @@ from cli_helpers import TRAIN, refused, run_here
 from jaxcam import cli as jaxcam_cli
 from jaxcam import models
 from jaxcam.cli.networks import open_network
-from jaxcam.cli.run_directory import ATLAS, MARK, clear
+from jaxcam.cli.run_directory import ATLAS, MARK, RESULTS, clear
 from jaxcam.data import load
 from jaxcam.neurons import open_sweep
 from jaxcam.program import tap
@@ -351,6 +351,21 @@ def test_quiet_commands_say_their_results_only(runs, jaxcam, tmp_path):
     said = jaxcam("averages", "--model", "runs/train", "--kind", "simple", "--quiet", "--out", tmp_path / "run")
     assert said.err == ""
     assert said.out.startswith("average")
+
+
+def test_reports_know_what_commands_take_by_its_place():
+    import click
+
+    from jaxcam.cli.main import cli
+    from jaxcam.viewing.sections import POSITIONAL
+
+    taken = {
+        command: parameter.name
+        for command in RESULTS
+        for parameter in cli.commands[command].params
+        if isinstance(parameter, click.Argument)
+    }
+    assert taken == POSITIONAL
 
 
 def test_the_examples_of_every_help_begin_with_the_command():
