@@ -279,6 +279,13 @@ def test_layers_of_a_network_of_your_own_are_listed_too(jaxcam):
     assert [line.split()[:2] for line in said.out.splitlines()[1:3]] == [["conv0", "conv"], ["conv1", "conv"]]
 
 
+def test_layers_tells_the_size_of_a_network_that_does_not_say_it(jaxcam):
+    note = "tinynet:make does not say its size: layers are those for 224×224; --image-size PIXELS sets another\n"
+    assert jaxcam("layers", "tinynet:make", "--channels", 1).err == note
+    assert jaxcam("layers", "tinynet:make", "--image-size", 8, "--channels", 1).err == ""
+    assert jaxcam("layers", "vgg11", "--image-size", 32).err == ""
+
+
 def test_networks_of_other_libraries_go_all_the_way_too(jaxcam, tmp_path):
     said = jaxcam("layers", "tinynet:in_linen", "--image-size", 8, "--channels", 1)
     rows = [line.split() for line in said.out.splitlines()[1:4]]
