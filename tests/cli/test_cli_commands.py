@@ -4,6 +4,7 @@ import ast
 import base64
 import csv
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -107,6 +108,13 @@ def test_pruning_prints_a_line_for_each_layer(runs, workplace):
     accuracy = manifest(workplace / "runs/prune")["results"]["accuracy"]
     assert lines[0].startswith(f"accuracy {accuracy:.3f}")
     assert [line.split()[0] for line in lines if line.startswith("conv")] == ["conv0", "conv1"]
+    ways = "most similar  least similar  random"
+    header = "  ".join(re.split(" {2,}", lines[2]))
+    assert header == f"layer  all units:  {ways}  |  live units, of them:  {ways}"
+    assert [line.split("|")[1].split()[0] for line in lines[3:5]] == [
+        str(layer["live"]) for layer in manifest(workplace / "runs/prune")["results"]["layers"]
+    ]
+    assert runs["neurons"].out.splitlines()[0].endswith("dead, mean over classes")
 
 
 def test_the_pruned_network_is_the_one_that_was_trained(runs, workplace):
