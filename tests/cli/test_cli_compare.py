@@ -85,6 +85,7 @@ def test_its_summary_is_the_mean_of_its_figures_with_times(compared):
     assert page.startswith("| method | deletion ↓ | average_drop ↓ | s/image |")
     assert page.count("**") == 4  # the best of each figure
     assert "Means over 5 images" in page
+    assert "; bold: the best method, the control aside; random: maps that know nothing." in page
     assert said.out.splitlines()[0].split() == ["method", "deletion", "↓", "average_drop", "↓", "s/image"]
     assert said.out.splitlines()[-1] == str(run)
 
