@@ -8,7 +8,7 @@ from typing import Any
 from flax import nnx
 
 from jaxcam import models
-from jaxcam.cli.factories import is_factory, made_by
+from jaxcam.cli.factories import is_factory, made_by, meant_as_factory
 from jaxcam.cli.run_directory import MANIFEST, describe
 from jaxcam.cli.weighing import Selected, fingerprint, parameters
 from jaxcam.data import Dataset
@@ -103,6 +103,8 @@ def _open(spec: str, weights: str | None, image_size: int | None, normalize: str
     if path.is_dir():
         refuse(f"{spec}, which has its own", weights=weights)
         return trained(path, options)
+    if meant_as_factory(spec) and (path.suffix == ".py" or not path.exists()):
+        raise ValueError(f"no model {spec!r}; a network of yours is package.module:factory, as mypkg.net:ready")
     if not is_path(spec):
         check_name(spec)
     if not path.exists():

@@ -180,23 +180,31 @@ def test_the_checkpoints_own_names_are_checked_as_well(tmp_path):
 
 def test_after_ten_misfits_the_rest_is_counted(resnet_arrays, tmp_path):
     bare = tmp_path / "bare.safetensors"
-    save_file(resnet_arrays, bare)
+    save_file({name: array for name, array in resnet_arrays.items() if name != "fc.weight"}, bare)
     with raises(
         ValueError,
-        "does not fit vgg11 (classes=1000, image_size=224, channels=3)",
-        "(it fits resnet50 (classes=3, image_size=32, channels=1))",
+        "does not fit vgg11 (classes=1000, image_size=224, channels=3) (it looks like resnet50)",
         "features.0.weight is missing; ",
-        "; and 279 more",  # 22 arrays of VGG11 missing, 267 of ResNet50 unknown, 10 listed
+        "; and 278 more",  # 22 arrays of VGG11 missing, 266 of ResNet50 unknown, 10 listed
     ) as caught:
         models.load("vgg11", bare)
     assert str(caught.value).count(";") == 10
 
 
+def test_whole_weights_of_another_network_are_named_and_no_misfits_listed(resnet_arrays, tmp_path):
+    bare = tmp_path / "bare.safetensors"
+    save_file(resnet_arrays, bare)
+    with pytest.raises(ValueError, match="does not fit vgg11") as caught:
+        models.load("vgg11", bare)
+    fits = "vgg11 (classes=1000, image_size=224, channels=3); it fits resnet50 (classes=3, image_size=32, channels=1)"
+    assert str(caught.value) == f"{bare} does not fit {fits}"
+
+
 def test_weights_of_the_same_network_in_another_form_are_recognized(tmp_path):
     path = changed(tmp_path, lambda arrays: None)
-    with raises(ValueError, "(it fits vgg11 (classes=3, image_size=32, channels=1, convolutions=2))"):
+    with raises(ValueError, "; it fits vgg11 (classes=3, image_size=32, channels=1, convolutions=2)"):
         models.load("vgg11", path)
-    with raises(ValueError, "(it fits vgg11 (classes=3, image_size=32, channels=1, convolutions=2))"):
+    with raises(ValueError, "; it fits vgg11 (classes=3, image_size=32, channels=1, convolutions=2)"):
         models.load("vgg11", path, **TINY)
 
 
