@@ -17,6 +17,7 @@ from PIL import Image
 from jaxcam.viewing import packing, reading, report
 from jaxcam.viewing.runs import Run, find, read_sweep
 from jaxcam.viewing.sections import command_line, reproduce
+from jaxcam.viewing.studied import told_apart
 from jaxcam.viewing.tables import pruning_table
 
 
@@ -297,6 +298,18 @@ def test_a_command_to_reproduce_a_run_writes_beside_it(tmp_path):
     assert reproduce(run)["command"] == "jaxcam explain cat.jpg --model runs/train --out again/cat"
     given = Run(tmp_path / "cat", {"command": "train", "arguments": {"out": "runs/train", "seed": 0}})
     assert reproduce(given)["command"] == "jaxcam train --seed 0 --out runs/train"
+
+
+def test_runs_that_ask_the_same_are_told_apart_by_their_folders(tmp_path):
+    runs = [Run(tmp_path / name, {"command": "explain"}) for name in ("cats", "dogs", "which")]
+    sections = [{"title": "Where does it look?"}, {"title": "Where does it look?"}, {"title": "Which maps?"}]
+    told = [shown["title"] for shown in told_apart(sections, runs)]
+    assert told == ["Where does it look? (cats)", "Where does it look? (dogs)", "Which maps?"]
+
+
+def test_after_a_colon_a_reading_goes_on_in_lower_case():
+    said = reading.confidence(np.eye(2), ["cat", "dog"])
+    assert said == "recognizes all 2, with a mean confidence of 1.00."
 
 
 def test_similarity_that_ranks_live_units_is_told_apart_from_one_that_finds_dead_ones(pruned):

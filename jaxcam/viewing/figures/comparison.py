@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from jaxtyping import Array, Float
@@ -82,5 +83,5 @@ def _line(axes: Axes, place: int, values: Float[np.ndarray, " n"], color: str) -
         return
     error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0.0
     axes.errorbar(values.mean(), place, xerr=error, fmt="o", color=color, markersize=5.5, capsize=2.5)
-    above = {"zorder": 3, "alpha": 0.6, "markeredgecolor": "white", "markeredgewidth": 0.3}
+    above: dict[str, Any] = {"zorder": 3, "alpha": 0.6, "markeredgecolor": "white", "markeredgewidth": 0.3}
     axes.plot(values, np.full(len(values), place), "o", color=color, markersize=3, **above)
