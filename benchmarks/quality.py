@@ -87,7 +87,7 @@ def photographs(count: int, skip: int = 0) -> np.ndarray:
 
 def network() -> Any:
     """SqueezeNet 1.1 with its trained weights."""
-    return jc.models.load("squeezenet1_1", DATA / "squeezenet" / "squeezenet1_1.safetensors")
+    return jc.models.load("squeezenet1_1", DATA / "squeezenet" / "squeezenet1_1.safetensors", normalize=None)
 
 
 def better(areas: np.ndarray, control: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

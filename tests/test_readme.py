@@ -4,7 +4,12 @@ import re
 import tomllib
 from pathlib import Path
 
+import numpy as np
+import PIL.Image
 import pytest
+from safetensors.numpy import load_file, save_file
+
+from jaxcam import models
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -17,7 +22,12 @@ def blocks(text, language):
 
 
 @pytest.mark.slow
-def test_the_python_of_the_readme_runs_from_top_to_bottom():
+def test_the_python_of_the_readme_runs_from_top_to_bottom(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    weights = models.save(models.load("squeezenet1_1"), tmp_path / "squeezenet1_1.safetensors", layout="torchvision")
+    save_file(load_file(weights), weights)  # as torchvision's, which say nothing of themselves
+    pixels = np.random.default_rng(0).integers(256, size=(300, 400, 3), dtype=np.uint8)
+    PIL.Image.fromarray(pixels).save("cat.jpg")
     names = {}
     for block in blocks(README, "python"):
         exec(compile(block, "README.md", "exec"), names)
@@ -31,6 +41,9 @@ def test_the_python_of_the_readme_runs_from_top_to_bottom():
     assert names["gradient"].shape == names["paths"].shape == names["unit"].shape == names["x"].shape
     assert names["cam"].shape[0] == names["area"].shape[0] == 2
     assert len(names["figure"].get_axes()) == 1
+    assert names["network"].config.normalize == "imagenet"
+    assert names["photo"].shape == (1, 224, 224, 3)
+    assert (tmp_path / "cat.png").stat().st_size > 1000
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())

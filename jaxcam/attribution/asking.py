@@ -146,7 +146,9 @@ def _examine(static: Static, arrays: tuple[Any, ...], shape: tuple[int, ...], dt
         raise
     except Exception as error:
         reason = " ".join(str(error).split())[:300]
-        raise ValueError(f"the model fails on images of shape {shape} ({dtype}): {reason}") from error
+        first = len(shape) == 4 and shape[1] in (1, 3) and shape[-1] not in (1, 3) and "transpose" not in reason
+        hint = "; images are (n, h, w, c): x.transpose(0, 2, 3, 1)" if first else ""
+        raise ValueError(f"the model fails on images of shape {shape} ({dtype}): {reason}{hint}") from error
     leaves = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in program.output_avals]
     if not leaves or any(not leaf.shape or leaf.shape[0] != shape[0] for leaf in leaves):
         got = ", ".join(str(leaf.shape) for leaf in leaves) or "nothing"

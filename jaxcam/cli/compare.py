@@ -45,8 +45,8 @@ def compare(ctx: click.Context, out: Path, overwrite: bool, quiet: bool, **given
     """Measure how well the maps of several methods say what the network looks at, on each IMAGE, file or folder.
 
     Beside the methods stands a control, random maps, which a method has to beat. Seconds are those of an image in a
-    batch, without compiling. Writes figures.csv (a row for each image, method and figure), summary.csv, summary.md
-    and summary.png to --out.
+    batch, without compiling (with it where a single batch takes 5 s or more). Writes figures.csv (a row for each image,
+    method and figure), summary.csv, summary.md and summary.png to --out.
     """
     run = RunDirectory("compare", out, ctx.params, overwrite=overwrite)
     from jaxcam.cli import explanations, figures_of_quality
@@ -55,7 +55,7 @@ def compare(ctx: click.Context, out: Path, overwrite: bool, quiet: bool, **given
     from jaxcam.viewing.reading import SMALL_IS_GOOD
 
     names = checked(given["figure"], list(figures_of_quality.FIGURES))
-    asked = explanations.asked(given, USUAL, given["limit"])
+    asked = explanations.asked(given, USUAL, given["limit"], quiet=quiet)
     images = asked.photographs.images
     with run:
         maps, seconds, left_out = explanations.maps_of(asked, given, quiet=quiet, timed=True)

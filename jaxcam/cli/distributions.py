@@ -58,6 +58,7 @@ def distributions(ctx: click.Context, out: Path, overwrite: bool, quiet: bool, *
     files = photographs.found(given["images"], given["limit"])
     network = open_given(given)
     pictures = photographs.read(files, network, given["image_size"])
+    photographs.say_size(network, given["image_size"], quiet=quiet)
     with run:
         values = laws.values_of(network, pictures, given["layer"], given["batch"], progress=bars(quiet))
         found = laws.measured(values, pictures.names, given["seed"], given["draws"], progress=bars(quiet))

@@ -50,7 +50,7 @@ def explain(ctx: click.Context, out: Path, overwrite: bool, quiet: bool, **given
     from jaxcam.cli import explanations
     from jaxcam.cli.class_images import write_npz
 
-    asked = explanations.asked(given, USUAL)
+    asked = explanations.asked(given, USUAL, quiet=quiet)
     with run:
         maps, seconds, left_out = explanations.maps_of(asked, given, quiet=quiet)
         explanations.check_any(maps, left_out)
@@ -71,7 +71,11 @@ def explain(ctx: click.Context, out: Path, overwrite: bool, quiet: bool, **given
         )
     for name, reason in left_out.items():
         note(f"{name} is left out: {reason}", quiet=quiet)
+    if asked.answers.names is None:
+        note("nothing names the network's outputs; --classes FILE does, one name a line, in their order", quiet=quiet)
     click.echo(table(["image", "predicted", "", "explained", ""], explanations.said(asked)))
-    click.echo("\n" + table(["method", "s/image"], [(name, f"{spent:.2f}") for name, spent in seconds.items()]))
+    click.echo(
+        "\n" + table(["method", "s/image, with compiling"], [(name, f"{spent:.2f}") for name, spent in seconds.items()])
+    )
     click.echo(f"\n{out}")
     return results

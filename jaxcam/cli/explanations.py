@@ -45,23 +45,28 @@ class Asked:
     layers: Sequence[str]
 
 
-def shown(given: Mapping[str, Any], limit: int | None = None) -> tuple[Network, Photographs, Answers, np.ndarray]:
+def shown(
+    given: Mapping[str, Any], limit: int | None = None, *, quiet: bool
+) -> tuple[Network, Photographs, Answers, np.ndarray]:
     """The network, the photographs, what it says of them, and the class asked about of each, the cheap things first."""
     files = photographs.found(given["images"], limit)
     names = classes.read_names(given["classes"])
     network = open_given(given)
     pictures = photographs.read(files, network, given["image_size"])
     answers = classes.answers(network, pictures.images, names, given["batch"])
-    return network, pictures, answers, classes.targets(given.get("target"), answers)
+    explained = classes.targets(given.get("target"), answers)
+    photographs.say_size(network, given["image_size"], quiet=quiet)
+    return network, pictures, answers, explained
 
 
-def asked(given: Mapping[str, Any], usual: Sequence[str], limit: int | None = None) -> Asked:
+def asked(given: Mapping[str, Any], usual: Sequence[str], limit: int | None = None, *, quiet: bool) -> Asked:
     """Reads and checks what was typed, the cheap things first.
 
     Args:
         given: the options of a command.
         usual: the methods where none is named.
         limit: how many images at most.
+        quiet: say nothing on the way.
 
     Raises:
         ValueError: anything given is wrong.
@@ -71,7 +76,7 @@ def asked(given: Mapping[str, Any], usual: Sequence[str], limit: int | None = No
     options = methods.options_of(wanted, given["option"])
     layers = list(dict.fromkeys(given["layer"]))
     methods.check_layer(layers, wanted)
-    network, pictures, answers, explained = shown(given, limit)
+    network, pictures, answers, explained = shown(given, limit, quiet=quiet)
     check_layers(layers, network, pictures)
     return Asked(network, pictures, answers, explained, wanted, options, layers)
 

@@ -51,9 +51,9 @@ class Found:
     shared: studies.Polytopes
 
 
-def asked(given: Mapping[str, Any]) -> Asked:
+def asked(given: Mapping[str, Any], *, quiet: bool) -> Asked:
     """Reads and checks what was typed, the cheap things first."""
-    return Asked(*explanations.shown(given, given["limit"]))
+    return Asked(*explanations.shown(given, given["limit"], quiet=quiet))
 
 
 def measured(asked: Asked, directions: int, seed: int, batch: int) -> Found:

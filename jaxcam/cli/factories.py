@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import inspect
 import os
 import re
 import sys
@@ -11,12 +12,24 @@ from flax import nnx
 
 from jaxcam.cli.errors import one_line
 
+MODULE = re.compile(r"[A-Za-z_]\w*(\.(?!safetensors$|pth?$)[A-Za-z_]\w*)+")
 FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 def is_factory(spec: str) -> bool:
     """Whether a user means a function of theirs that makes a network."""
     return FACTORY.fullmatch(spec) is not None and not os.path.exists(spec)
+
+
+def meant_as_factory(spec: str) -> bool:
+    """Whether a user may have meant such a function, but wrote a module or a file of Python.
+
+    Example:
+        >>> [meant_as_factory(spec) for spec in ("mypkg.net", "mypkg/net.py:ready", "resnet5", "runs/train")]
+        [True, True, False, False]
+    """
+    module, _, _ = spec.partition(":")
+    return module.endswith(".py") or MODULE.fullmatch(module) is not None
 
 
 def made_by(spec: str) -> Any:
@@ -45,6 +58,12 @@ def made_by(spec: str) -> Any:
         near = difflib.get_close_matches(name, known, n=1)
         meant = f"; did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"{module_name} has no function {name!r}{meant}")
+    try:
+        inspect.signature(factory).bind()
+    except TypeError as error:
+        raise ValueError(f"{spec} cannot be called: {one_line(error)}; a factory takes no arguments") from error
+    except ValueError:  # a builtin says nothing of its arguments
+        pass
     try:
         model = factory()
     except Exception as error:  # whatever the user's function does

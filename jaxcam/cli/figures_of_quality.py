@@ -130,7 +130,8 @@ def markdown(rows: Sequence[Mapping[str, Any]], names: Sequence[str], count: int
     rule = ["---", *["---:"] * (len(header) - 1)]
     text = "\n".join("| " + " | ".join(line) + " |" for line in (header, rule, *lines))
     return (
-        f"{text}\n\nMeans over {count} images; ↓ small is good, ↑ large is good; {CONTROL}: maps that know nothing.\n"
+        f"{text}\n\nMeans over {count} images; ↓ small is good, ↑ large is good; "
+        f"bold: the best method, the control aside; {CONTROL}: maps that know nothing.\n"
     )
 
 

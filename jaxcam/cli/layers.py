@@ -6,8 +6,11 @@ from typing import Any
 import click
 
 from jaxcam.cli import options
-from jaxcam.cli.console import table
+from jaxcam.cli.console import note, table
 from jaxcam.cli.group import Command
+
+USUAL = 224
+"""Height and width, in pixels, for networks that do not say theirs."""
 
 NETWORKS = (
     ("alexnet", 5, "11×11, 5×5 and 3×3 convolutions (Krizhevsky 2014)"),
@@ -74,16 +77,20 @@ def layers(
 
     if model in models.names():
         network: Any = models.load(model, **given)
+        own = network.config.image_size
     else:
         refuse(model, classes=given["classes"], convolutions=given["convolutions"])
-        network = open_network(model).model
+        opened = open_network(model)
+        network, own = opened.model, opened.image_size
     config = getattr(network, "config", None)
-    size = given["image_size"] or getattr(config, "image_size", 224)
+    size = given["image_size"] or own or USUAL
     shape = (1, size, size, given["channels"] or getattr(config, "channels", 3))
     images = jax.ShapeDtypeStruct(shape, jnp.float32)
     if rules is not None:
         return rule_table(network, images, rules)
     found = layers_of(network, images)
+    if not (given["image_size"] or own):
+        note(f"{model} does not say its size: layers are those for {size}×{size}; --image-size PIXELS sets another")
     work = costs(network, images)
     if graph is not None:
         from jaxcam.viewing import figures

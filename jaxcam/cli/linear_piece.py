@@ -47,7 +47,7 @@ def linear_piece(ctx: click.Context, out: Path, overwrite: bool, quiet: bool, **
     run = RunDirectory("linear-piece", out, ctx.params, overwrite=overwrite)
     from jaxcam.cli import facets
 
-    asked = facets.asked(given)
+    asked = facets.asked(given, quiet=quiet)
     with run:
         found = facets.measured(asked, given["directions"], given["seed"], given["batch"])
         facets.write(asked, found, out)

@@ -3,6 +3,7 @@
 import ast
 import difflib
 import inspect
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -22,6 +23,9 @@ OTHERWISE = {"key": "--seed", "layer": "--layer"}
 
 MORE = ("completeness",)
 """What makes a method return more than maps."""
+
+SHORT = 5.0
+"""Seconds; what took longer is not asked twice only to be timed."""
 
 Ask = Callable[[Any, Any], Any]
 
@@ -151,7 +155,7 @@ def maps_of(
         seed: of the randomized methods.
         batch: images at once.
         skip: leave out a method that cannot explain this network, in place of failing.
-        timed: ask about the first batch twice, so that compiling does not count.
+        timed: compiling shall not count: the first batch is asked about twice where that is short, else left out.
         progress: show a bar.
 
     Returns:
@@ -196,23 +200,31 @@ def _one(
     """The maps of one method on all batches, and its seconds for each image."""
     several = list(layers) if method.layer and layers else [None]
     found: dict[str, list[np.ndarray]] = {}
-    spent = 0.0
+    spent: dict[str | None, list[float]] = {layer: [] for layer in several}
     for rows, part, count in parts:
         target = _filled(explained[rows], len(part))
         for layer in several:
             ask = asking(method, network, options, layer, seed)
-            if timed and rows.start == 0:
-                jax.block_until_ready(ask(part, target))
-            begun = time.perf_counter()
-            answer = jax.block_until_ready(ask(part, target))
-            spent += time.perf_counter() - begun
+            answer, took = _timed(ask, part, target)
+            if timed and rows.start == 0 and took < SHORT:
+                answer, took = _timed(ask, part, target)
+            elif timed and rows.start == 0 and len(parts) > 1:
+                took = math.nan
+            spent[layer].append(took)
             named = answer if isinstance(answer, dict) else {layer if len(several) > 1 else "": answer}
             for place, values in named.items():
                 name = f"{method.name}:{place}" if place else method.name
                 found.setdefault(name, []).append(np.asarray(values)[:count])
         bar.advance(task)
-    images = sum(len(part) for _, part, _ in parts)
-    return {name: np.concatenate(values) for name, values in found.items()}, spent / images
+    seconds = sum(float(np.nanmean(values)) for values in spent.values()) / len(parts[0][1])
+    return {name: np.concatenate(values) for name, values in found.items()}, seconds
+
+
+def _timed(ask: Ask, part: np.ndarray, target: np.ndarray) -> tuple[Any, float]:
+    """The answer to one batch and its seconds."""
+    begun = time.perf_counter()
+    answer = jax.block_until_ready(ask(part, target))
+    return answer, time.perf_counter() - begun
 
 
 def _filled(explained: np.ndarray, size: int) -> np.ndarray:

@@ -8,8 +8,7 @@ from typing import Any
 from flax import nnx
 
 from jaxcam import models
-from jaxcam.cli.factories import is_factory, made_by
-from jaxcam.cli.imagenet import IMAGENET
+from jaxcam.cli.factories import is_factory, made_by, meant_as_factory
 from jaxcam.cli.run_directory import MANIFEST, describe
 from jaxcam.cli.weighing import Selected, fingerprint, parameters
 from jaxcam.data import Dataset
@@ -87,9 +86,9 @@ def open_given(given: Mapping[str, Any]) -> Network:
 
 
 def _open(spec: str, weights: str | None, image_size: int | None, normalize: str) -> Network:
-    options: dict[str, Any] = {"image_size": image_size, "normalize": "imagenet" if normalize == "imagenet" else None}
+    options: dict[str, Any] = {"image_size": image_size, "normalize": normalize}
     if is_factory(spec):
-        refuse(spec, weights=weights, normalize=options["normalize"])
+        refuse(spec, weights=weights, normalize="imagenet" if normalize == "imagenet" else None)
         return Network(made_by(spec), spec, {"factory": spec})
     if spec in models.names():
         if weights is None:
@@ -99,11 +98,13 @@ def _open(spec: str, weights: str | None, image_size: int | None, normalize: str
             )
         if weights == "random":
             return named(models.load(spec, **options), {"weights": "random"})
-        return torchvision(spec, weights, options, normalize)
+        return torchvision(spec, weights, options)
     path = Path(spec)
     if path.is_dir():
         refuse(f"{spec}, which has its own", weights=weights)
         return trained(path, options)
+    if meant_as_factory(spec) and (path.suffix == ".py" or not path.exists()):
+        raise ValueError(f"no model {spec!r}; a network of yours is package.module:factory, as mypkg.net:ready")
     if not is_path(spec):
         check_name(spec)
     if not path.exists():
@@ -161,7 +162,8 @@ def trained(directory: Path, options: Mapping[str, Any]) -> Network:
     factory = (found["model"] or {}).get("factory")
     if factory is None:
         return dataclasses.replace(checkpoint(directory / WEIGHTS, options), trained=arguments)
-    refuse(f"{directory}, a training run of {factory}", normalize=options["normalize"])
+    asked = options["normalize"]
+    refuse(f"{directory}, a training run of {factory}", normalize="imagenet" if asked == "imagenet" else None)
     model = models.restore(made_by(factory), directory / WEIGHTS)
     names = models.read_metadata(directory / WEIGHTS).get("names")
     origin = {"factory": factory, "weights": str(directory / WEIGHTS)}
@@ -181,7 +183,7 @@ def checkpoint(path: Path, options: Mapping[str, Any]) -> Network:
     return dataclasses.replace(network, names=names and tuple(names), trained=known)
 
 
-def torchvision(name: str, weights: str, options: dict[str, Any], normalize: str) -> Network:
+def torchvision(name: str, weights: str, options: dict[str, Any]) -> Network:
     """A network by name, with weights that may not say for how many classes, or whether small."""
     place = sources.locate(weights)
     tensors = sources.read(place)
@@ -194,8 +196,6 @@ def torchvision(name: str, weights: str, options: dict[str, Any], normalize: str
                 option: options.get(option) or found[option]
                 for option in ("classes", "channels", "convolutions", "image_size")
             } | {"normalize": options["normalize"]}
-            if normalize == "auto" and fitting.classes == IMAGENET and fitting.channels == 3:
-                options["normalize"] = "imagenet"
     return dataclasses.replace(
         named(models.load(name, place, **options), {"weights": weights}), names=names and tuple(names)
     )
@@ -228,7 +228,7 @@ def new_network(spec: str, data: Dataset, *, convolutions: int | None, normalize
             image_size=h,
             channels=channels,
             seed=seed,
-            normalize="imagenet" if normalize == "imagenet" else None,
+            normalize=normalize,
             convolutions=convolutions,
         )
         return named(model, {})

@@ -82,7 +82,8 @@ def network(default: str | None) -> Callable[[Decorated], Decorated]:
                 "--image-size",
                 metavar="PIXELS",
                 type=Whole(1),
-                help="Height and width of the images; default: the network's own where it says, else that of the data.",
+                help="Height and width of the images; default: the network's own where it says, else that of the data, "
+                "and 224 for single photographs.",
             ),
             click.option(
                 "--weights",

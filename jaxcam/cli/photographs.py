@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcam.cli.console import note
 from jaxcam.cli.errors import one_line
 from jaxcam.cli.networks import Network
 from jaxcam.data import read_image
@@ -91,6 +92,16 @@ def read(files: Sequence[Path], network: Network, image_size: int | None = None)
     channels = channels_of(network, size)
     images = np.stack([read_image(file, size, channels=channels) for file in files])
     return Photographs(tuple(files), images, different([file.stem for file in files]))
+
+
+def say_size(network: Network, image_size: int | None, *, quiet: bool) -> None:
+    """A note on the size that pictures are taken at, where neither the network nor the user says one."""
+    if not (network.image_size or image_size):
+        note(
+            f"{network.name} does not say its size: images are taken at {USUAL}×{USUAL}; "
+            "--image-size PIXELS sets another",
+            quiet=quiet,
+        )
 
 
 def channels_of(network: Network, size: int) -> int:

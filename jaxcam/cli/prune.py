@@ -101,7 +101,8 @@ def prune(ctx: click.Context, out: Path, overwrite: bool, quiet: bool, **given: 
         f"accuracy {summaries[0].none:.3f}; without {given['fraction']:.0%} of one layer's units, and without as many "
         "of its live units:\n"
     )
-    header = ["layer", "units", "most", "least", "random", "live", "most", "least", "random"]
+    ways = ["most similar", "least similar", "random"]
+    header = ["layer", "all units:", *ways, "|", "live units, of them:", *ways]
     click.echo(
         table(
             header,
@@ -112,6 +113,7 @@ def prune(ctx: click.Context, out: Path, overwrite: bool, quiet: bool, **given: 
                     f"{s.most:.3f}",
                     f"{s.least:.3f}",
                     f"{s.random_mean:.3f}" + (f" ± {s.random_sd:.3f}" if given["seeds"] > 1 else ""),
+                    "|",
                     s.live,
                     f"{s.most_live:.3f}",
                     f"{s.least_live:.3f}",

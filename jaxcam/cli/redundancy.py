@@ -60,7 +60,7 @@ def redundancy(ctx: click.Context, out: Path, overwrite: bool, quiet: bool, **gi
         raise ValueError("redundancy is of the maps of one method at one layer; name one --method and one --layer")
     files = photographs.found(given["images"], given["limit"])
     principal.check_kept(given["components"], given["share"], len(files))
-    asked = explanations.asked(given, USUAL, given["limit"])
+    asked = explanations.asked(given, USUAL, given["limit"], quiet=quiet)
     with run:
         maps, _, _ = explanations.maps_of(asked, given, quiet=quiet)
         (values,) = maps.values()

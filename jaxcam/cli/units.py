@@ -132,7 +132,7 @@ def summary(results: Mapping[str, Any]) -> str:
         (layer, values["units"], f"{values['similarity']:.3f}", f"{values['dead_share']:.0%}")
         for layer, values in results["layers"].items()
     ]
-    lines = [table(["layer", "units", f"mean {results['metric']}", "dead"], rows), ""]
+    lines = [table(["layer", "units", f"mean {results['metric']}", "dead, mean over classes"], rows), ""]
     lines.append(f"the peak is {results['peak']}")
     if "precision" in results:
         layers = results["precision"]["layers"].values()

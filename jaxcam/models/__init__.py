@@ -2,9 +2,9 @@
 
 AlexNet, VGG11, SqueezeNet 1.1 and ResNet50:
 
-    model = load("resnet50", "weights.safetensors", normalize="imagenet")   # torchvision's state dict
-    logits = model(images)                                                  # (n, 224, 224, 3) → (n, 1000)
-    save(model, "mine.safetensors", names=["cat", "dog"])                   # and load("mine.safetensors")
+    model = load("resnet50", "weights.safetensors")         # torchvision's state dict, images normalized as it expects
+    logits = model(images)                                  # (n, 224, 224, 3) in [0, 1] → (n, 1000)
+    save(model, "mine.safetensors", names=["cat", "dog"])   # and load("mine.safetensors")
 
 The files: `config` is the record that says which network; `chain`, `alexnet`, `vgg`, `squeezenet`, `resnet` the
 networks; `registry` builds them; `sources` and `hub` find and read weight files, `conversion` and `fitting` bring them

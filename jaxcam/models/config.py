@@ -15,6 +15,9 @@ SMALLEST = 8
 CONVOLUTIONS = {"alexnet": 5, "vgg11": 8, "squeezenet1_1": None, "resnet50": None}
 """The known networks and how many convolutions each has to cut from; None where there is no chain to cut."""
 
+IMAGENET_CLASSES = 1000
+"""How many classes torchvision's weights for ImageNet tell apart."""
+
 IMAGENET_STATISTICS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Mean and deviation of ImageNet's training images (red, green, blue) in [0, 1], which torchvision's weights expect."""
 

@@ -35,13 +35,17 @@ def converted(arrays: Arrays, config: Config, wanted: list[Entry], source: str) 
         float32 arrays, one for each entry.
 
     Raises:
-        ValueError: names are missing or unknown, or shapes differ; all are listed, to ten.
+        ValueError: names are missing or unknown, or shapes differ; all are listed, to ten, unless the arrays are of
+            another network as a whole, which is named.
     """
     ours = is_ours(arrays)
     expected = {entry.path if ours else entry.torch_path: entry for entry in wanted}
     shapes = {name: entry.shape if ours else entry.torch_shape for name, entry in expected.items()}
     problems = list(misfits(arrays, shapes))
     if problems:
+        found = recognize(arrays)
+        if found is not None:
+            raise ValueError(f"{source} does not fit {config.describe()}; it fits {found.describe()}")
         raise ValueError(misfit_message(f"{source} does not fit {config.describe()}{hint(arrays, config)}", problems))
     return {
         entry.path: np.asarray(arrays[name] if ours else entry.from_torch(arrays[name]), np.float32)
@@ -87,12 +91,9 @@ def misfit_message(beginning: str, problems: list[str]) -> str:
 
 
 def hint(arrays: Arrays, config: Config) -> str:
-    """Which network the arrays do fit, as a clause for the message; empty where none does."""
-    found = recognize(arrays)
-    if found is None:
-        name = looks_like(arrays)
-        return f" (it looks like {name})" if name not in (None, config.name) else ""
-    return f" (it fits {found.describe()})"
+    """Which other network the arrays are part of, as a clause for the message; empty where none is known."""
+    name = looks_like(arrays)
+    return f" (it looks like {name})" if name not in (None, config.name) else ""
 
 
 def looks_like(arrays: Arrays) -> str | None:

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from jaxcam.models import hub, sources
-from jaxcam.models.config import Config, Normalization, whole_number
+from jaxcam.models.config import IMAGENET_CLASSES, Config, Normalization, whole_number
 from jaxcam.models.conversion import entries
-from jaxcam.models.fitting import converted
+from jaxcam.models.fitting import converted, is_ours
 from jaxcam.models.registry import CLASSES, Network, blueprint, build, check_name
 from jaxcam.models.state import filled
 
@@ -21,7 +21,7 @@ def load(
     image_size: int | None = None,
     channels: int | None = None,
     seed: int = 0,
-    normalize: Normalization = None,
+    normalize: Normalization = "auto",
     convolutions: int | None = None,
 ) -> Network:
     """A network by name, with random weights or those of a file; or a whole network from a checkpoint.
@@ -40,8 +40,9 @@ def load(
         image_size: h and w in pixels, 224. Up to 64 a network takes its small-input form.
         channels: c, 3.
         seed: of random weights and of dropout; the same seed gives the same network.
-        normalize: what the network does to x first: None for nothing, "imagenet", or (mean, std) with one number a
-            channel. Weights of torchvision's want "imagenet".
+        normalize: what the network does to x first: "auto" is "imagenet" for weights of torchvision's for 1000 classes
+            of color images, what the checkpoint says for a checkpoint, and else nothing; None or "none" for nothing;
+            "imagenet"; or (mean, std) with one number a channel.
         convolutions: keep only the first so many convolutions of alexnet or vgg11, and the pool that follows.
 
     Returns:
@@ -64,10 +65,12 @@ def load(
         "classes": classes,
         "image_size": image_size,
         "channels": channels,
-        "normalize": normalize,
         "convolutions": convolutions,
     }
     options: dict[str, Any] = {option: value for option, value in given.items() if value is not None}
+    automatic = isinstance(normalize, str) and normalize == "auto"
+    if not automatic:
+        options["normalize"] = None if isinstance(normalize, str) and normalize == "none" else normalize
     name = os.fspath(name_or_path)
     if name not in CLASSES:
         if not is_path(name):
@@ -80,8 +83,30 @@ def load(
     path = sources.locate(weights)
     tensors = sources.read(path)
     config = agreed(name, options, tensors.metadata, path)
+    if automatic and expects_imagenet(config, tensors):
+        config = dataclasses.replace(config, normalize="imagenet")
     network = blueprint(config, seed)
     return filled(network, converted(tensors.arrays, config, entries(config, network), str(path)))
+
+
+def expects_imagenet(config: Config, tensors: sources.Tensors) -> bool:
+    """Whether weights were trained on normalized photographs, as all of torchvision's for ImageNet's classes were.
+
+    Args:
+        config: the network they are for.
+        tensors: the file; a checkpoint of ours says itself how it normalizes.
+
+    Returns:
+        True for torchvision's names, 1000 classes and color images.
+
+    Example:
+        >>> import numpy as np
+        >>> arrays = {"classifier.1.weight": np.zeros((1000, 512, 1, 1))}
+        >>> expects_imagenet(Config("squeezenet1_1"), sources.Tensors(arrays, {}))
+        True
+    """
+    theirs = "config" not in tensors.metadata and not is_ours(tensors.arrays)
+    return theirs and (config.classes, config.channels) == (IMAGENET_CLASSES, 3)
 
 
 def is_path(name: str) -> bool:

@@ -309,6 +309,7 @@ def layers(model: Any, x: Any) -> list[Layer]:
 
     Raises:
         TypeError: the model is not callable.
+        ValueError: the model fails on a single image, which has no batch axis.
 
     Example:
         >>> import jax.numpy as jnp
@@ -317,7 +318,15 @@ def layers(model: Any, x: Any) -> list[Layer]:
         >>> layers(net, jnp.ones((1, 3)))
         [Layer(name='hidden', kind='dense', shape=(4,), units=4)]
     """
-    anatomy, _ = study(model, x)
+    try:
+        anatomy, _ = study(model, x)
+    except Exception as error:  # a user's own network may fail in any way
+        if len(getattr(x, "shape", ())) != 3 or not callable(model) or "x[None]" in str(error):
+            raise
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(
+            f"the model fails on an array of shape {tuple(x.shape)}: {reason}; one image needs a batch axis, x[None]"
+        ) from error
     return [anatomy.layer(place) for place in anatomy.places]
 
 

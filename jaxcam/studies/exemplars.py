@@ -68,7 +68,8 @@ def most_exciting(model: Any, images: Any, *, count: int = 9, space: str = "max"
     if space not in ("max", "sum"):
         raise ValueError(f"space is 'max' or 'sum'; got {space!r}")
     if len(images.shape) != 4 or 0 in images.shape:
-        raise ValueError(f"images are a non-empty array (n, h, w, c); got shape {tuple(images.shape)}")
+        hint = "; one image needs a batch axis, x[None]" if len(images.shape) == 3 else ""
+        raise ValueError(f"images are a non-empty array (n, h, w, c); got shape {tuple(images.shape)}{hint}")
     if not jnp.issubdtype(images.dtype, jnp.floating):
         raise TypeError(f"images are floating point, usually in [0, 1]; got {images.dtype} (divide bytes by 255)")
     arrays, static = split(model)

@@ -63,11 +63,11 @@ def confidence(values: Float[np.ndarray, "k k"], classes: Sequence[str]) -> str:
 
     Example:
         >>> confidence(np.array([[0.9, 0.1], [0.8, 0.2]]), ["cat", "dog"])
-        'Recognizes 1 of 2; takes “dog” for “cat” (0.80).'
+        'recognizes 1 of 2; takes “dog” for “cat” (0.80).'
     """
     answers = [int(i) for i in values.argmax(1)]
     right = np.array([i == answer for i, answer in enumerate(answers)])
-    said = f"Recognizes {'all' if right.all() else int(right.sum())} of {len(classes)}"
+    said = f"recognizes {'all' if right.all() else int(right.sum())} of {len(classes)}"
     if right.all():
         return f"{said.replace('all of', 'all')}, with a mean confidence of {np.diag(values).mean():.2f}."
     wrong = max((int(i) for i in np.flatnonzero(~right)), key=lambda i: float(values[i, answers[i]]))

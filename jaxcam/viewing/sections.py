@@ -30,6 +30,8 @@ SHOWS = {
     "ascent": "the mean of a class, changed by gradient ascent until the network is confident",
 }
 TABLED = 20
+POSITIONAL = dict.fromkeys(("explain", "compare", "redundancy", "distributions", "linear-piece"), "images")
+"""What a command takes without an option's name before it."""
 
 
 def training(run: Run) -> dict[str, Any]:
@@ -234,10 +236,14 @@ def pruning(run: Run) -> list[dict[str, Any]]:
 
 
 def reproduce(run: Run) -> dict[str, Any]:
-    """The command line of a run, its seed and its versions."""
+    """The command line of a run, which writes beside what is there; its seed and its versions."""
+    arguments = run.manifest.get("arguments")
+    if isinstance(arguments, Mapping):
+        others = {name: value for name, value in arguments.items() if name != "out"}
+        arguments = others | {"out": arguments.get("out", f"again/{run.path.resolve().name}")}
     return {
         "whole": run.command == WHOLE,
-        "command": command_line(run.command, run.manifest.get("arguments")),
+        "command": command_line(run.command, arguments),
         "seed": run.manifest.get("seed"),
         "versions": run.part("versions"),
     }
@@ -249,7 +255,7 @@ def command_line(command: str, arguments: object) -> str:
     Args:
         command: its name.
         arguments: what the manifest says: a list of words, or a mapping of options; True is a flag, None and False
-            were not given, a list repeats its option.
+            were not given, a list repeats its option. Images that a command takes by their place have no option.
 
     Returns:
         A line for a shell.
@@ -262,7 +268,11 @@ def command_line(command: str, arguments: object) -> str:
     if isinstance(arguments, Mapping):
         for name, value in arguments.items():
             option = "--" + str(name).replace("_", "-")
-            for item in value if isinstance(value, list | tuple) else [value]:
+            items = value if isinstance(value, list | tuple) else [value]
+            if POSITIONAL.get(command) == name:
+                words[2:2] = map(str, items)
+                continue
+            for item in items:
                 if item is not None and item is not False:
                     words += [option] if item is True else [option, str(item)]
     elif isinstance(arguments, list | tuple):

@@ -1,7 +1,7 @@
 """The report's sections about studies: a question, what was found in words, its figure and its table."""
 
 import base64
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +61,17 @@ def section(run: Run, index: int) -> dict[str, Any]:
         "rows": [[cell(value) for value in row.values()] for row in rows],
         "table": study.table,
     }
+
+
+def told_apart(sections: list[dict[str, Any]], runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """The sections, with the names of their runs' folders where several have the same title."""
+    titles = [shown["title"] for shown in sections]
+    return [
+        shown | {"title": f"{shown['title']} ({run.path.resolve().name})"}
+        if titles.count(shown["title"]) > 1
+        else shown
+        for shown, run in zip(sections, runs, strict=True)
+    ]
 
 
 def embedded(run: Run, name: str) -> str:

@@ -245,10 +245,11 @@ def test_segments_of_another_shape_are_refused(method):
         (jnp.ones((8, 8, 3)), r"one image needs a batch axis, x\[None\]"),
         (jnp.ones((0, 8, 8, 3)), "non-empty"),
         (jnp.ones((2, 8, 8, 4)), "the model fails on images of shape"),
+        (jnp.ones((2, 3, 8, 8)), r"; images are \(n, h, w, c\): x\.transpose\(0, 2, 3, 1\)$"),
         (jnp.ones((2, 8, 8, 3)).at[1, 0, 0, 0].set(jnp.nan), "image 1 has NaN"),
         (jnp.ones((2, 8, 8, 3), jnp.uint8), "divide bytes by 255"),
     ],
-    ids=["one image", "no image", "channels", "nan", "bytes"],
+    ids=["one image", "no image", "channels", "channels first", "nan", "bytes"],
 )
 def test_images_that_make_no_sense_are_refused(x, message):
     with pytest.raises((TypeError, ValueError), match=message) as error:

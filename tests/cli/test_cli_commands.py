@@ -4,6 +4,7 @@ import ast
 import base64
 import csv
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ from cli_helpers import TRAIN, refused, run_here
 from jaxcam import cli as jaxcam_cli
 from jaxcam import models
 from jaxcam.cli.networks import open_network
-from jaxcam.cli.run_directory import ATLAS, MARK, clear
+from jaxcam.cli.run_directory import ATLAS, MARK, RESULTS, clear
 from jaxcam.data import load
 from jaxcam.neurons import open_sweep
 from jaxcam.program import tap
@@ -107,6 +108,13 @@ def test_pruning_prints_a_line_for_each_layer(runs, workplace):
     accuracy = manifest(workplace / "runs/prune")["results"]["accuracy"]
     assert lines[0].startswith(f"accuracy {accuracy:.3f}")
     assert [line.split()[0] for line in lines if line.startswith("conv")] == ["conv0", "conv1"]
+    ways = "most similar  least similar  random"
+    header = "  ".join(re.split(" {2,}", lines[2]))
+    assert header == f"layer  all units:  {ways}  |  live units, of them:  {ways}"
+    assert [line.split("|")[1].split()[0] for line in lines[3:5]] == [
+        str(layer["live"]) for layer in manifest(workplace / "runs/prune")["results"]["layers"]
+    ]
+    assert runs["neurons"].out.splitlines()[0].endswith("dead, mean over classes")
 
 
 def test_the_pruned_network_is_the_one_that_was_trained(runs, workplace):
@@ -279,6 +287,13 @@ def test_layers_of_a_network_of_your_own_are_listed_too(jaxcam):
     assert [line.split()[:2] for line in said.out.splitlines()[1:3]] == [["conv0", "conv"], ["conv1", "conv"]]
 
 
+def test_layers_tells_the_size_of_a_network_that_does_not_say_it(jaxcam):
+    note = "tinynet:make does not say its size: layers are those for 224×224; --image-size PIXELS sets another\n"
+    assert jaxcam("layers", "tinynet:make", "--channels", 1).err == note
+    assert jaxcam("layers", "tinynet:make", "--image-size", 8, "--channels", 1).err == ""
+    assert jaxcam("layers", "vgg11", "--image-size", 32).err == ""
+
+
 def test_networks_of_other_libraries_go_all_the_way_too(jaxcam, tmp_path):
     said = jaxcam("layers", "tinynet:in_linen", "--image-size", 8, "--channels", 1)
     rows = [line.split() for line in said.out.splitlines()[1:4]]
@@ -351,6 +366,21 @@ def test_quiet_commands_say_their_results_only(runs, jaxcam, tmp_path):
     said = jaxcam("averages", "--model", "runs/train", "--kind", "simple", "--quiet", "--out", tmp_path / "run")
     assert said.err == ""
     assert said.out.startswith("average")
+
+
+def test_reports_know_what_commands_take_by_its_place():
+    import click
+
+    from jaxcam.cli.main import cli
+    from jaxcam.viewing.sections import POSITIONAL
+
+    taken = {
+        command: parameter.name
+        for command in RESULTS
+        for parameter in cli.commands[command].params
+        if isinstance(parameter, click.Argument)
+    }
+    assert taken == POSITIONAL
 
 
 def test_the_examples_of_every_help_begin_with_the_command():

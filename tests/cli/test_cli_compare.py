@@ -8,7 +8,9 @@ import pytest
 from cli_helpers import refused, reported, successful, table
 
 import jaxcam as jc
+from jaxcam.attribution.methods import METHODS
 from jaxcam.cli.figures_of_quality import cells, control, markdown, summary
+from jaxcam.cli.methods import maps_of
 from jaxcam.cli.networks import open_network
 
 MODEL = ("--model", "tinynet:make", "--image-size", 8)
@@ -55,6 +57,21 @@ def test_its_figures_are_those_of_the_library(compared, workplace, photos, monke
         np.testing.assert_allclose([found[str(i)] for i in range(5)], values, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("short", "count", "timed", "asked"), [(60, 5, True, 4), (0, 5, True, 3), (0, 2, True, 1), (60, 5, False, 3)]
+)
+def test_only_a_short_first_batch_is_asked_twice_to_be_timed(monkeypatch, short, count, timed, asked):
+    calls = []
+    monkeypatch.setattr("jaxcam.cli.methods.SHORT", short)
+    monkeypatch.setattr("jaxcam.cli.methods.asking", lambda *_: lambda x, _: calls.append(1) or jnp.asarray(x))
+    saliency, images = METHODS["saliency"], np.zeros((count, 4, 4, 1), np.float32)
+    target = np.zeros(count, int)
+    maps, seconds, _ = maps_of([saliency], None, images, target, {"saliency": {}}, batch=2, timed=timed)
+    assert len(calls) == asked
+    assert maps["saliency"].shape == images.shape
+    assert seconds["saliency"] > 0
+
+
 def test_its_summary_is_the_mean_of_its_figures_with_times(compared):
     said, run = compared
     rows = table(run / "figures.csv")
@@ -68,6 +85,7 @@ def test_its_summary_is_the_mean_of_its_figures_with_times(compared):
     assert page.startswith("| method | deletion ↓ | average_drop ↓ | s/image |")
     assert page.count("**") == 4  # the best of each figure
     assert "Means over 5 images" in page
+    assert "; bold: the best method, the control aside; random: maps that know nothing." in page
     assert said.out.splitlines()[0].split() == ["method", "deletion", "↓", "average_drop", "↓", "s/image"]
     assert said.out.splitlines()[-1] == str(run)
 

@@ -74,9 +74,10 @@ def test_what_it_says_names_images_predictions_and_times(explained):
     assert lines[1].startswith("1 ")
     assert "class " in lines[1]
     assert "%" in lines[1]
+    assert lines[5].split() == ["method", "s/image,", "with", "compiling"]
     assert {line.split()[0] for line in lines[6:9]} == {"saliency", "grad_cam", "smooth_grad"}
     assert lines[-1] == str(run)
-    assert said.err == ""
+    assert said.err == "nothing names the network's outputs; --classes FILE does, one name a line, in their order\n"
 
 
 def test_its_pictures_can_be_read_and_are_not_blank(explained):
@@ -87,6 +88,13 @@ def test_its_pictures_can_be_read_and_are_not_blank(explained):
         assert min(pixels.shape[:2]) > 200
         colored = np.ptp(pixels, axis=-1) > 60
         assert colored.mean() > 0.001, path
+
+
+def test_the_size_of_a_network_that_does_not_say_it_is_told(jaxcam, photos, tmp_path):
+    words = ("explain", photos / "cat/1.png", "--model", "tinynet:make", *SALIENCY)
+    note = "tinynet:make does not say its size: images are taken at 224×224; --image-size PIXELS sets another"
+    assert jaxcam(*words, "--out", tmp_path / "told").err.splitlines()[0] == note
+    assert jaxcam(*words, "--quiet", "--out", tmp_path / "quiet").err == ""
 
 
 def test_a_finished_run_is_not_replaced_unasked(explained, jaxcam, photos):

@@ -107,6 +107,9 @@ def test_options_may_repeat_the_checkpoint_but_not_contradict_it(tmp_path):
         models.load(path, classes=10, image_size=32)
     with raises(ValueError, "was saved with normalize=None, not ((0.5,), (0.5,))"):
         models.load(path, normalize=((0.5,), (0.5,)))
+    normalizing = models.save(tiny(normalize=((0.5,), (0.5,))), tmp_path / "b.safetensors")
+    with raises(ValueError, "was saved with normalize=((0.5,), (0.5,)), not None; leave that out"):
+        models.load(normalizing, normalize="none")
     with raises(ValueError, "was saved from vgg11, not alexnet"):
         models.load("alexnet", path)
 
@@ -123,6 +126,26 @@ def test_weights_without_a_name_ask_for_one(tmp_path):
         models.load(tmp_path / "bare.safetensors")
     same(tiny(), models.load("vgg11", tmp_path / "bare.safetensors", **TINY, convolutions=2))
     assert models.read_metadata(tmp_path / "bare.safetensors") == {}
+
+
+@pytest.mark.parametrize(
+    ("layout", "classes", "channels", "given", "found"),
+    [
+        ("torchvision", 1000, 3, {}, "imagenet"),
+        ("torchvision", 1000, 3, {"normalize": "auto"}, "imagenet"),
+        ("torchvision", 1000, 3, {"normalize": None}, None),
+        ("torchvision", 1000, 3, {"normalize": "none"}, None),
+        ("torchvision", 10, 3, {}, None),
+        ("torchvision", 1000, 1, {}, None),
+        ("jaxcam", 1000, 3, {}, None),
+    ],
+)
+def test_weights_of_torchvisions_for_imagenet_are_normalized(layout, classes, channels, given, found, tmp_path):
+    options = {"classes": classes, "channels": channels, "image_size": 8, "convolutions": 1}
+    path = models.save(models.load("alexnet", **options), tmp_path / "a.safetensors", layout=layout)
+    assert models.load(path, **given).config.normalize is None  # a checkpoint says itself
+    save_file(load_file(path), path)
+    assert models.load("alexnet", path, **options, **given).config.normalize == found
 
 
 def changed(tmp_path, change, layout="torchvision"):
@@ -157,23 +180,31 @@ def test_the_checkpoints_own_names_are_checked_as_well(tmp_path):
 
 def test_after_ten_misfits_the_rest_is_counted(resnet_arrays, tmp_path):
     bare = tmp_path / "bare.safetensors"
-    save_file(resnet_arrays, bare)
+    save_file({name: array for name, array in resnet_arrays.items() if name != "fc.weight"}, bare)
     with raises(
         ValueError,
-        "does not fit vgg11 (classes=1000, image_size=224, channels=3)",
-        "(it fits resnet50 (classes=3, image_size=32, channels=1))",
+        "does not fit vgg11 (classes=1000, image_size=224, channels=3) (it looks like resnet50)",
         "features.0.weight is missing; ",
-        "; and 279 more",  # 22 arrays of VGG11 missing, 267 of ResNet50 unknown, 10 listed
+        "; and 278 more",  # 22 arrays of VGG11 missing, 266 of ResNet50 unknown, 10 listed
     ) as caught:
         models.load("vgg11", bare)
     assert str(caught.value).count(";") == 10
 
 
+def test_whole_weights_of_another_network_are_named_and_no_misfits_listed(resnet_arrays, tmp_path):
+    bare = tmp_path / "bare.safetensors"
+    save_file(resnet_arrays, bare)
+    with pytest.raises(ValueError, match="does not fit vgg11") as caught:
+        models.load("vgg11", bare)
+    fits = "vgg11 (classes=1000, image_size=224, channels=3); it fits resnet50 (classes=3, image_size=32, channels=1)"
+    assert str(caught.value) == f"{bare} does not fit {fits}"
+
+
 def test_weights_of_the_same_network_in_another_form_are_recognized(tmp_path):
     path = changed(tmp_path, lambda arrays: None)
-    with raises(ValueError, "(it fits vgg11 (classes=3, image_size=32, channels=1, convolutions=2))"):
+    with raises(ValueError, "; it fits vgg11 (classes=3, image_size=32, channels=1, convolutions=2)"):
         models.load("vgg11", path)
-    with raises(ValueError, "(it fits vgg11 (classes=3, image_size=32, channels=1, convolutions=2))"):
+    with raises(ValueError, "; it fits vgg11 (classes=3, image_size=32, channels=1, convolutions=2)"):
         models.load("vgg11", path, **TINY)
 
 

@@ -335,7 +335,9 @@ def test_arrays_that_are_no_images_are_refused(data):
     images, labels = data
     with pytest.raises(TypeError, match=r"floating point, usually in \[0, 1\]; got uint8 \(divide bytes by 255\)"):
         average((images * 255).astype(np.uint8), labels)
-    with pytest.raises(ValueError, match=r"\(n, h, w, c\); got shape \(50, 5, 4\)"):
+    with pytest.raises(
+        ValueError, match=r"\(n, h, w, c\); got shape \(50, 5, 4\); one image needs a batch axis, x\[None\]$"
+    ):
         average(images[..., 0], labels)
     with pytest.raises(ValueError, match=r"non-empty array \(n, h, w, c\); got shape \(0, 5, 4, 2\)"):
         average(images[:0], labels[:0])

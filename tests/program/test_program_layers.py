@@ -231,3 +231,14 @@ def test_paths_become_names_whoever_wrote_them():
     assert path_name([index(0), entry("params"), entry("Conv_0"), entry("kernel")]) == "Conv_0"
     assert path_name([attribute("layers"), index(2), attribute("weight")]) == "layers.2"
     assert path_name([index(0), attribute("weight")]) == ""
+
+
+def test_one_image_without_a_batch_axis_is_told_where_the_model_fails():
+    def model(x):
+        return jax.nn.relu(x @ jnp.ones((3, 4))).mean((1, 2)) @ jnp.ones((4, 2))
+
+    with pytest.raises(
+        ValueError, match=r"fails on an array of shape \(8, 8, 3\): .*; one image needs a batch axis, x\[None\]$"
+    ):
+        layers(model, jnp.ones((8, 8, 3)))
+    assert [layer.kind for layer in layers(lambda x: x @ jnp.ones((3, 4)), jnp.ones((2, 5, 3)))] == ["dense"]

@@ -299,6 +299,11 @@ def test_what_is_wrong_is_said_in_one_line(options, line):
     assert "\n" not in str(caught.value)
 
 
+def test_exemplars_of_one_image_ask_for_a_batch_axis():
+    with pytest.raises(ValueError, match=r"got shape \(8, 8, 3\); one image needs a batch axis, x\[None\]$"):
+        jc.studies.most_exciting(lambda x: x.mean((1, 2)), np.ones((8, 8, 3), np.float32))
+
+
 def test_a_direction_and_exemplars_refuse_what_makes_no_sense():
     with pytest.raises(ValueError, match="at least one unit"):
         jc.studies.direction({})

@@ -191,7 +191,16 @@ def test_a_comparison_sorts_the_methods_and_marks_the_control():
     (axes,) = figure.get_axes()
     assert [label.get_text() for label in axes.get_yticklabels()] == ["ig", "cam", "random"]
     assert any(np.allclose(line.get_xdata(), 0.7) and len(line.get_xdata()) == 2 for line in axes.get_lines())
-    dots = [line for line in axes.get_lines() if line.get_alpha() == 0.25]
+    dots = [line for line in axes.get_lines() if line.get_alpha() == 0.6]
+    bars = [bar for group in axes.containers for bar in group.lines[2]]
+    assert min(dot.get_zorder() for dot in dots) > max(bar.get_zorder() for bar in bars)
+    (note,) = figure.texts
+    said = "large dots: means; bars: ± standard error; faint dots: images; dashed: random maps"
+    assert note.get_text().replace("\n", " ") == said
+    figure.draw_without_rendering()
+    box = note.get_window_extent()
+    assert box.x0 >= 0
+    assert 0 <= box.y0 < box.y1 < axes.get_tightbbox().y0
     assert [sorted(dot.get_xdata()) for dot in dots] == [[0.1, 0.1], [0.3, 0.5], [0.6, 0.8]]
 
 

@@ -33,6 +33,9 @@ def test_averages_draw_every_kind_of_every_class():
     expected = [array[i, ..., 0] for i in range(3) for array in (simple, most)]
     assert all(np.array_equal(a, b) for a, b in zip(drawn, expected, strict=True))
     assert {"ant", "bee", "cat", "mean of all images", "most confident"} <= set(texts(figure))
+    said = " ".join(texts(figure)).replace("\n", " ")
+    assert "stretched, each color channel to the full range of the class; most and least confident: plain means" in said
+    assert not any("plain means" in text for text in texts(viewing.averages({"most": most}, CLASSES)))
 
 
 def test_averages_of_color_images_are_cut_to_the_range_of_colors():
@@ -112,6 +115,17 @@ def test_the_legend_says_what_the_signs_mean():
         np.ones((8, 8, 1)), np.arange(16), RANDOM.normal(size=(16, 8, 8, 1)), np.zeros(16), layer="conv1", name="ant"
     )
     assert any("red (+): brightening this pixel raises the unit" in text for text in texts(figure))
+
+
+def test_the_legend_of_a_color_units_maps_goes_by_channels():
+    maps = RANDOM.normal(size=(16, 8, 8, 3))
+    figure = viewing.extreme_units(np.ones((8, 8, 3)), np.arange(16), maps, np.zeros(16), layer="conv1", name="ant")
+    said = texts(figure)
+    assert {"magenta: more green lowers the unit", "mid-grey: no influence", "green: more green raises it"} <= set(said)
+    assert "each color channel is drawn by itself; each map on its own scale" in said
+    assert signed_picture(np.array([[[0, 1, 0], [0, -1, 0], [0, 0, 0]]], float)).tolist() == [
+        [[128, 255, 128], [128, 0, 128], [128, 128, 128]]
+    ]
 
 
 def test_a_zero_map_is_white_and_its_scale_finite():

@@ -16,7 +16,8 @@ from PIL import Image
 
 from jaxcam.viewing import packing, reading, report
 from jaxcam.viewing.runs import Run, find, read_sweep
-from jaxcam.viewing.sections import command_line
+from jaxcam.viewing.sections import command_line, reproduce
+from jaxcam.viewing.studied import told_apart
 from jaxcam.viewing.tables import pruning_table
 
 
@@ -284,6 +285,31 @@ def test_commands_are_quoted_for_the_shell():
     assert (
         command_line("train", {"skip_broken": True, "resume": False, "weights": None}) == "jaxcam train --skip-broken"
     )
+
+
+def test_images_are_typed_by_their_place_and_not_by_an_option():
+    given = {"model": "vgg11", "images": ["a cat.jpg", "dogs/"], "method": ["rise"]}
+    assert command_line("explain", given) == "jaxcam explain 'a cat.jpg' dogs/ --model vgg11 --method rise"
+    assert command_line("averages", {"images": 50}) == "jaxcam averages --images 50"
+
+
+def test_a_command_to_reproduce_a_run_writes_beside_it(tmp_path):
+    run = Run(tmp_path / "cat", {"command": "explain", "arguments": {"images": ["cat.jpg"], "model": "runs/train"}})
+    assert reproduce(run)["command"] == "jaxcam explain cat.jpg --model runs/train --out again/cat"
+    given = Run(tmp_path / "cat", {"command": "train", "arguments": {"out": "runs/train", "seed": 0}})
+    assert reproduce(given)["command"] == "jaxcam train --seed 0 --out runs/train"
+
+
+def test_runs_that_ask_the_same_are_told_apart_by_their_folders(tmp_path):
+    runs = [Run(tmp_path / name, {"command": "explain"}) for name in ("cats", "dogs", "which")]
+    sections = [{"title": "Where does it look?"}, {"title": "Where does it look?"}, {"title": "Which maps?"}]
+    told = [shown["title"] for shown in told_apart(sections, runs)]
+    assert told == ["Where does it look? (cats)", "Where does it look? (dogs)", "Which maps?"]
+
+
+def test_after_a_colon_a_reading_goes_on_in_lower_case():
+    said = reading.confidence(np.eye(2), ["cat", "dog"])
+    assert said == "recognizes all 2, with a mean confidence of 1.00."
 
 
 def test_similarity_that_ranks_live_units_is_told_apart_from_one_that_finds_dead_ones(pruned):

@@ -1,6 +1,8 @@
 """The figure of a comparison: how good the maps of several methods are, beside maps that know nothing."""
 
+import textwrap
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from jaxtyping import Array, Float
@@ -56,9 +58,12 @@ def comparison(
         axes.grid(axis="x", visible=True)
     panels[0].set_yticks(range(len(methods)), methods)
     panels[0].set_ylim(len(methods) - 0.4, -0.6)
-    note = f"dots: images; bars: mean ± standard error; dashed: {control} maps"
-    figure.text(0.995, 0.005, note if control in measured else note.split("; dashed")[0], ha="right", color=MUTED)
-    figure.get_layout_engine().set(rect=(0, 0.05, 1, 0.95))  # type: ignore[union-attr,call-arg]
+    note = f"large dots: means; bars: ± standard error; faint dots: images; dashed: {control} maps"
+    width, height = figure.get_size_inches()
+    lines = textwrap.wrap(note if control in measured else note.split("; dashed")[0], int(13 * width))
+    figure.text(0.995, 0.05 / height, "\n".join(lines), ha="right", va="bottom", color=MUTED)
+    below = (0.08 + 0.16 * len(lines)) / height
+    figure.get_layout_engine().set(rect=(0, below, 1, 1 - below))  # type: ignore[union-attr,call-arg]
     return figure
 
 
@@ -76,6 +81,7 @@ def _line(axes: Axes, place: int, values: Float[np.ndarray, " n"], color: str) -
     if not len(values):
         axes.text(0.5, place, "blank maps", color=MUTED, va="center", fontsize=7, transform=axes.get_yaxis_transform())
         return
-    axes.plot(values, np.full(len(values), place), "o", color=color, alpha=0.25, markersize=3, markeredgewidth=0)
     error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0.0
     axes.errorbar(values.mean(), place, xerr=error, fmt="o", color=color, markersize=5.5, capsize=2.5)
+    above: dict[str, Any] = {"zorder": 3, "alpha": 0.6, "markeredgecolor": "white", "markeredgewidth": 0.3}
+    axes.plot(values, np.full(len(values), place), "o", color=color, markersize=3, **above)

@@ -1,5 +1,6 @@
 """Figures made of images: class averages, maps, and the units of a layer that are least and most similar."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,6 +29,10 @@ KINDS = {
     "least": "least confident",
     "ascent": "gradient ascent",
 }
+STRETCHED = (
+    "Mean of all images and gradient ascent: stretched, each color channel to the full range of the class; "
+    "most and least confident: plain means."
+)
 MARGIN = 0.3
 GAP = 0.1
 
@@ -69,7 +74,11 @@ def averages(
     blocks = -(-len(classes) // columns)
     label = 1.45
     block = 0.24 + len(arrays) * (height + GAP) + 0.12
-    sheet = Sheet(2 * MARGIN + label + columns * (tile + GAP) - GAP, 2 * MARGIN + blocks * block - GAP - 0.12)
+    across, down = 2 * MARGIN + label + columns * (tile + GAP) - GAP, 2 * MARGIN + blocks * block - GAP - 0.12
+    stretched, plain = {"simple", "ascent"} & set(arrays), {"most", "least"} & set(arrays)
+    said = textwrap.wrap(STRETCHED, int((across - 2 * MARGIN) / 0.055)) if stretched and plain else []
+    sheet = Sheet(across, down + 0.14 * len(said))
+    sheet.text(MARGIN, down - MARGIN / 2, "\n".join(said), fontsize=7.2, color=MUTED)
     for index, name in enumerate(classes):
         x = MARGIN + label + index % columns * (tile + GAP)
         top = MARGIN + index // columns * block
@@ -204,6 +213,13 @@ def extreme_units(
     return sheet.figure
 
 
+UNIT_SWATCHES = (
+    ("#800080", "magenta: more green lowers the unit"),
+    ("#808080", "mid-grey: no influence"),
+    ("#80ff80", "green: more green raises it"),
+)
+"""What the colors of a unit's map of a color image mean, by the example of its green channel."""
+
 _TITLE: dict[str, Any] = {"fontsize": 9.5, "fontweight": "bold"}
 
 
@@ -224,16 +240,20 @@ def _legend(sheet: Sheet, x: float, y: float, channels: int, signed: bool, words
     scale = "one scale for all maps" if top else "each map on its own scale"
     if channels == 3:
         swatches = (
-            ("#000000", f"darker: {words.negative}" if signed else f"black: {words.zero}"),
-            ("#808080", f"grey: {words.zero}" if signed else "grey: half of the largest value"),
-            ("#ffffff", f"brighter: {words.positive}" if signed else "white: the largest value"),
+            UNIT_SWATCHES
+            if words is UNIT_LEGEND
+            else (
+                ("#000000", f"darker: {words.negative}" if signed else f"black: {words.zero}"),
+                ("#808080", f"grey: {words.zero}" if signed else "grey: half of the largest value"),
+                ("#ffffff", f"brighter: {words.positive}" if signed else "white: the largest value"),
+            )
         )
         place = x
         for color, text in swatches:
             sheet.axes.add_patch(Rectangle((place, y + 0.02), 0.13, 0.13, facecolor=color, edgecolor=MUTED, lw=0.5))
             sheet.text(place + 0.19, y + 0.015, text, fontsize=7.2)
             place += 0.19 + len(text) * 0.055 + 0.22
-        sheet.text(x, y + 0.23, f"{scale}, channel by channel", fontsize=7.2, color=MUTED)
+        sheet.text(x, y + 0.23, f"each color channel is drawn by itself; {scale}", fontsize=7.2, color=MUTED)
         return
     width = 1.5
     figure_width, figure_height = sheet.figure.get_size_inches()
