@@ -30,9 +30,10 @@ OPTIONS = {
     "guided_integrated_gradients": {"steps": 8},
     "smooth_grad": {"samples": 8},
     "gradient_shap": {"samples": 8},
-    "rise": {"masks": 200},
-    "lime": {"samples": 100},
-    "kernel_shap": {"samples": 100},
+    "rise": {"masks": 120},
+    "lime": {"samples": 60},
+    "kernel_shap": {"samples": 60},
+    "score_cam": {"layer": "features.fire9.squeeze"},  # 64 units, where the last layer has a thousand
     "xrai": {"steps": 4},
     "layerwise_maps": {"missing": "ones"},
 }
