@@ -94,11 +94,20 @@ def whole(given: Subject, sizes: Sizes) -> Measured:
 
 @dataclasses.dataclass
 class Sampled:
-    """One layer that stands for others of its kind, and what its sampled units took."""
+    """One layer that stands for others of its kind, and what its sampled units took.
+
+    Attributes:
+        layer: its name.
+        stands_for: itself and the others.
+        units: those that jaxcam is asked, a whole chunk at least.
+        fewer: those of them that Captum is asked, which has no use for a whole chunk.
+        live: the share of live units in the layer.
+    """
 
     layer: str
     stands_for: list[str]
     units: np.ndarray
+    fewer: np.ndarray
     live: float
     prepared: list[float] = dataclasses.field(default_factory=list)
     ours: list[float] = dataclasses.field(default_factory=list)
@@ -128,7 +137,7 @@ def sampled(given: Subject, sizes: Sizes) -> Measured:
             sample.ours.append(seconds(lambda sender=sender, sample=sample: side.similarities(sender, sample.units)))
             sample.theirs.append(seconds(lambda sample=sample: _captum(given, sample)))
     for sample in samples.values():
-        found, sample.single = _one_a_call(given, sample.layer, _spread(sample.units, sizes.singles))
+        found, sample.single = _one_a_call(given, sample.layer, _spread(sample.fewer, sizes.singles))
         sample.largest = max(sample.largest, found)
     return _scaled_up(given, counts, list(samples.values()), images)
 
@@ -143,14 +152,13 @@ def _first_pass(
         live = np.flatnonzero(~sender.dead)
         if not live.size:
             raise SystemExit(f"layer '{name}' of {given.title} has no live unit for this image; take another --seed")
-        sample = Sampled(
-            name, stands_for, _spread(live, max(sizes.per_layer, sender.chunk)), len(live) / len(sender.dead)
-        )
+        units = _spread(live, max(sizes.per_layer, sender.chunk))
+        sample = Sampled(name, stands_for, units, _spread(units, sizes.per_layer), len(live) / len(sender.dead))
         (ours, cold), sample.our_memory = first(
             lambda sender=sender, sample=sample: side.similarities(sender, sample.units)
         )
         (theirs, other_cold), sample.their_memory = first(lambda sample=sample: _captum(given, sample))
-        sample.largest = float(np.abs(ours - theirs).max())
+        sample.largest = float(np.abs(ours[np.searchsorted(units, sample.fewer)] - theirs).max())
         sample.prepared, sample.ours, sample.theirs = [prepared], [cold], [other_cold]
         samples[name] = sample
     return took
@@ -163,7 +171,7 @@ def _scaled_up(given: Subject, counts: dict[str, int], samples: list[Sampled], i
     for sample in samples:
         number, many = len(sample.units), sum(counts[name] for name in sample.stands_for)
         each, prepared = median(sample.ours[1:]) / number, median(sample.prepared[1:])
-        their_each = median(sample.theirs[1:]) / number
+        their_each = median(sample.theirs[1:]) / len(sample.fewer)
         ours += len(sample.stands_for) * prepared + many * sample.live * each
         batched += many * their_each
         single += many * sample.single
@@ -184,7 +192,7 @@ def _scaled_up(given: Subject, counts: dict[str, int], samples: list[Sampled], i
         )
     title = f"{_share(sum(row['units'] for row in layers), counts)} of {given.title}, one image"
     largest = max(sample.largest for sample in samples)
-    number = min(len(sample.units) for sample in samples)
+    number = min(len(sample.fewer) for sample in samples)
     common = {"name": title, "ours": ours, "difference": largest, "kind": "largest", "estimated": "both"}
     firsts = {"ours_first": None, "theirs_first": None}
     memory = {
@@ -202,16 +210,17 @@ def _scaled_up(given: Subject, counts: dict[str, int], samples: list[Sampled], i
     )
     their_cold, their_warm = (sum(sample.theirs[i] for sample in samples) for i in (0, len(images) - 1))
     notes = [
-        f"from {number} live units or more of each of {len(samples)} layers, which stand for their kind and stage",
-        f"that sample took jaxcam {cold:.1f} s the first time, compilation included, and {warm:.1f} s later; "
-        f"Captum {their_cold:.1f} s and {their_warm:.1f} s",
+        f"from {number} live units of each of {len(samples)} layers, which stand for their kind and stage; jaxcam's "
+        f"from a whole chunk of {min(len(s.units) for s in samples)} to {max(len(s.units) for s in samples)} units",
+        f"jaxcam's sample took {cold:.1f} s the first time, compilation included, and {warm:.1f} s later, of which "
+        f"{images[-1]:.1f} s are shared by all layers; Captum's {their_cold:.1f} s and {their_warm:.1f} s",
         f"PyTorch has its {given.layout}",
     ]
     return Measured(rows, title, done / spent / 1e9, notes, layers)
 
 
 def _captum(given: Subject, sample: Sampled) -> np.ndarray:
-    return captum_batched(given, sample.layer, sample.units, COPIES)
+    return captum_batched(given, sample.layer, sample.fewer, COPIES)
 
 
 def _one_a_call(given: Subject, layer: str, units: np.ndarray) -> tuple[float, float]:
