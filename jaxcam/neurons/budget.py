@@ -23,8 +23,9 @@ def chunk_memory(budget: int | None) -> int:
     """Bytes that an engine may take on each device, for chunks of units and matrices between active entries.
 
     Args:
-        budget: what the whole process may take; half of it is for libraries, the model and what JAX compiles. None
-            for half of what is free, but on CPUs no more than `MEMORY`, as more does not make anything faster.
+        budget: what the whole process may take, of which this is a third; the rest is for libraries, the model and what
+            JAX compiles. None for half of what is free, but on CPUs no more than `MEMORY`, as more does not make
+            anything faster.
 
     Raises:
         ValueError: the process has taken that much already.
@@ -39,7 +40,7 @@ def chunk_memory(budget: int | None) -> int:
             f"a memory of {budget / 1e9:.2g} GB is too small: libraries and the model take {held / 1e9:.2g} GB before "
             f"anything is measured; give {2.5 * held / 1e9:.2g} GB or more"
         )
-    return budget // 2
+    return budget // 3
 
 
 def useful(memory: int) -> int:

@@ -74,7 +74,7 @@ class Ways:
         self.start = {place.name: self._start(place) for place in places}
         self.replacements = folded_too(anatomy, all_replacements(anatomy, rule, precision), precision)
         self.head = {place.name: Once(self._head(place)) for place in places}
-        self.facts = functools.cache(lambda start, links: Once(self._facts(self.cuts[start], links)))
+        self._facts_of: dict[tuple[int, tuple[Value, ...]], Once] = {}
         self.pieces = [Once(self._piece(*ends)) for ends in zip(self.cuts, self.cuts[1:], strict=False)]
         self.ground = functools.cache(lambda value: Once(self._piece(self.cuts[0], value)))
         self.seeds = Once(lambda state, units: state.first(units).reshape(-1, len(units)))
@@ -111,9 +111,15 @@ class Ways:
         upstream = self.anatomy.program.leading_to(link.total) - {link.total}
         return max(i for i, cut in enumerate(self.cuts) if cut in upstream)
 
-    def _facts(self, start: Value, links: Sequence[Link]) -> Callable[[Array, list[Any]], list[dict[str, Any]]]:
-        replacements = all_replacements(self.anatomy, self.rule)
-        return lambda value, arrays: activity(self.anatomy, {**self._given(arrays), start: value}, links, replacements)
+    def facts(self, start: int, links: Sequence[Link]) -> Once:
+        """(the value at a cut, the network's arrays) ↦ what is active at some links that begin there."""
+        key = start, tuple(link.top for link in links)
+        if key not in self._facts_of:
+            cut, replacements = self.cuts[start], all_replacements(self.anatomy, self.rule)
+            self._facts_of[key] = Once(
+                lambda value, arrays: activity(self.anatomy, {**self._given(arrays), cut: value}, links, replacements)
+            )
+        return self._facts_of[key]
 
     def _given(self, arrays: list[Any]) -> dict[Value, Any]:
         return dict(zip([v for v in self.anatomy.program.inputs if v != self.anatomy.x], arrays, strict=True))

@@ -20,11 +20,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from jaxcam.neurons.active import ActivePass
 from jaxcam.neurons.backward import LayerPass, all_replacements, starts_alone
 from jaxcam.neurons.budget import bytes_per_unit, chunk_memory, fitting, useful
 from jaxcam.neurons.chain import Link, bottom, is_convolution, links_below
 from jaxcam.neurons.cuts import Walk, Ways
+from jaxcam.neurons.descent import ActivePass
 from jaxcam.neurons.footing import Footing
 from jaxcam.neurons.passes import PathPass, path
 from jaxcam.neurons.precision import check_precision, products
@@ -34,6 +34,10 @@ from jaxcam.program.sharing import mesh_for, parts
 from jaxcam.program.trace import split
 
 MAP_RULES = ("guided", "gradient", "deconv", "integrated")
+
+# Ways through the last few models: to be asked again takes no second look at a model, only at its numbers.
+_WAYS: dict[Any, tuple[Anatomy, Ways]] = {}
+_KEPT = 4
 
 
 class Engine:
@@ -89,15 +93,25 @@ class Engine:
 
     @functools.cached_property
     def ways(self) -> Ways:
-        """The pieces that the plain pass goes through."""
-        images = self.anatomy.program.avals[self.anatomy.x]
-        anatomy = self.anatomy
-        if self.steps:
-            anatomy = _study(
-                self.static.join(self.arrays), (self.steps + 1, *images.shape[1:]), images.dtype, self.precision
-            )
-        places = [anatomy.find(name) for name in self.layers]
-        return Ways(anatomy, places, self.rule, precision=self.precision, mesh=self.mesh)
+        """The pieces that the plain pass goes through; those of the last few models are kept, compiled."""
+        images, anatomy = self.anatomy.program.avals[self.anatomy.x], self.anatomy
+        key = (
+            *(self.static, images.shape, images.dtype, self.layers, self.rule, self.steps, self.precision, self.mesh),
+            *((np.shape(array), jnp.result_type(array)) for array in self.arrays),
+            *(jax.default_backend(), jax.config.jax_enable_x64),  # type: ignore[attr-defined]
+        )
+        known = _WAYS.pop(key, None)
+        if known is None or not _same_constants(known[0], anatomy):
+            whole = anatomy
+            if self.steps:
+                shape = (self.steps + 1, *images.shape[1:])
+                whole = _study(self.static.join(self.arrays), shape, images.dtype, self.precision)
+            places = [whole.find(name) for name in self.layers]
+            known = anatomy, Ways(whole, places, self.rule, precision=self.precision, mesh=self.mesh)
+        _WAYS[key] = known  # the last used stands last
+        while len(_WAYS) > _KEPT:
+            del _WAYS[next(iter(_WAYS))]
+        return known[1]
 
     def _links(self, name: str) -> list[Link]:
         """What the active pass walks down below a layer; empty where the plain pass is the way."""
@@ -153,7 +167,10 @@ class ImageUnits:
     def _active(self, name: str) -> ActivePass | None:
         """The active pass below a layer, where there is one and its matrices fit."""
         links = self.engine.links[name]
-        return self._footing.below(links, self.engine.memory * 3 // 4) if links else None
+        found = self._footing.below(links, self.engine.memory * 5 // 8) if links else None
+        if found is None:
+            self._footing.forget()  # the plain pass has use for the memory
+        return found
 
 
 @dataclasses.dataclass
@@ -252,6 +269,16 @@ def _study(model: Any, shape: tuple[int, ...], dtype: Any, precision: str) -> An
             raise
         why = str(error).strip().partition("\n")[0]
         raise ValueError(f"the model fails on images of shape {shape}, {jnp.dtype(dtype)}: {why}") from error
+
+
+def _same_constants(one: Anatomy, other: Anatomy) -> bool:
+    """Whether two readings of a model closed over the same numbers; a closure may have others than last time."""
+    ours, theirs = one.program.constants, other.program.constants
+    small = 1 << 12
+    return ours.keys() == theirs.keys() and all(
+        a is theirs[value] or (np.size(a) == np.size(theirs[value]) <= small and np.array_equal(a, theirs[value]))
+        for value, a in ours.items()
+    )
 
 
 def check_rule(rule: str, steps: int = 1) -> None:

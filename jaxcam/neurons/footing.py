@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from jaxcam.neurons.active import ActivePass, Entries, Skip, Step, Stop, entries
+from jaxcam.neurons.active import Entries, Skip, Step, entries
 from jaxcam.neurons.chain import Branch, Link, bottom, geometry, pooling
 from jaxcam.neurons.cuts import Walk
+from jaxcam.neurons.descent import ActivePass, Stop
 from jaxcam.program.trace import Value
 
 
@@ -28,6 +29,7 @@ class Footing:
         self._facts: dict[Value, dict[str, Any]] = {}
         self._entries: dict[Value, Entries] = {}
         self._ways: dict[Value, list[tuple[int, Step | Skip]]] = {}
+        self._known: set[Value] = set()  # facts at hand, or used already
 
     def below(self, links: list[Link], memory: int) -> ActivePass | None:
         """The way down from the first of the links, which are all below it; None if its matrices take too much memory.
@@ -36,10 +38,11 @@ class Footing:
             links: highest first.
             memory: bytes the matrices may take.
         """
-        for link, facts in self.walk.facts([link for link in links if link.top not in self._entries]):
+        for link, facts in self.walk.facts([link for link in links if link.top not in self._known]):
             winners = np.asarray(facts["winners"])[0] if "winners" in facts else None
             self._entries[link.top] = entries(np.asarray(facts["passed"])[0], winners, pooling(link))
             self._facts[link.top] = facts
+            self._known.add(link.top)
         if self.bytes(links) > memory:
             return None
         for link in links:
@@ -54,9 +57,15 @@ class Footing:
         stops = [Stop(int(link.top), self._entries[link.top], self._ways[link.top]) for link in links]
         return ActivePass(stops, self._shape(bottom(links)), self.guided)
 
+    def forget(self) -> None:
+        """Gives up the matrices, and what they would be made of."""
+        for known in (self._known, self._facts, self._entries, self._ways):
+            known.clear()
+
     def bytes(self, links: list[Link]) -> int:
-        """About how many bytes the matrices of some links take."""
-        return 4 * sum(self._size(link, branch) for link in links for branch in link.branches)
+        """About how many bytes the matrices of some links take, and the lists of their entries."""
+        matrices = 4 * sum(self._size(link, branch) for link in links for branch in link.branches)
+        return matrices + sum(self._entries[link.top].bytes for link in links)
 
     def _way(self, link: Link, branch: Branch, kernel: Any, factor: np.ndarray) -> Step | Skip:
         above, wanted = self._entries[link.top], self._wanted(branch.below)

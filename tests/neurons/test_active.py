@@ -9,10 +9,11 @@ import pytest
 from neurons_nets import NETS, Net, convolve, max_pool, net, norm_parameters, normalize, parameters
 from neurons_twins import close
 
-from jaxcam.neurons import active
-from jaxcam.neurons.active import ActivePass, Convolution, Skip, Step, Stop, entries
+from jaxcam.neurons import descent
+from jaxcam.neurons.active import Convolution, Skip, Step, entries
 from jaxcam.neurons.budget import bytes_per_unit
 from jaxcam.neurons.cuts import Walk
+from jaxcam.neurons.descent import ActivePass, Stop
 from jaxcam.neurons.engine import Engine
 from jaxcam.program import layers, tag
 
@@ -299,7 +300,10 @@ SUMS = {
 }
 
 
-@pytest.mark.parametrize("function", [blocks, summed_early, pooled_and_not, concatenated])
+@pytest.mark.parametrize(
+    "function",
+    [blocks, pooled_and_not, *(pytest.param(f, marks=pytest.mark.slow) for f in (summed_early, concatenated))],
+)
 def test_sums_walk_where_all_ways_lead_over_rectified_values(function):
     rng = np.random.default_rng(5)
     p = {"stem": parameters(rng, 2, 4), "project": parameters(rng, 4, 4, 1), "wide": parameters(rng, 8, 3)}
@@ -320,9 +324,9 @@ def test_sums_walk_where_all_ways_lead_over_rectified_values(function):
 @pytest.mark.parametrize("threads", [1, 2, 5, 64])
 def test_any_number_of_threads_gives_the_same_bits(pooled, threads, monkeypatch):
     units = np.arange(4)
-    monkeypatch.setattr(active, "workers", lambda: 3)
+    monkeypatch.setattr(descent, "workers", lambda: 3)
     once = Engine(pooled.model, pooled.x.shape, ["c"], "guided").image(pooled.x).layer("c").maps(units)
-    monkeypatch.setattr(active, "workers", lambda: threads)
+    monkeypatch.setattr(descent, "workers", lambda: threads)
     again = Engine(pooled.model, pooled.x.shape, ["c"], "guided").image(pooled.x).layer("c").maps(units)
     np.testing.assert_array_equal(once, again)
 

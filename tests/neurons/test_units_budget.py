@@ -27,9 +27,9 @@ def test_half_of_what_is_free_by_default_as_a_power_of_two(monkeypatch):
     assert chunk_memory(None) == 1 << 39
 
 
-def test_half_of_a_budget_is_for_chunks(monkeypatch):
+def test_a_third_of_a_budget_is_for_the_engine(monkeypatch):
     monkeypatch.setattr(budget, "held_bytes", lambda: 4 * 10**8)
-    assert chunk_memory(10**9) == 5 * 10**8
+    assert chunk_memory(9 * 10**8) == 3 * 10**8
     with pytest.raises(ValueError, match=r"0.5 GB is too small: .* take 0.4 GB .*; give 1 GB or more"):
         chunk_memory(5 * 10**8)
 
