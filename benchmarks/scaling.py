@@ -130,8 +130,7 @@ def unit_sides(given: Subject, layer: str, count: int) -> dict[str, Callable[[],
 
 def our_units(given: Subject, layer: str, count: int) -> Callable[[], np.ndarray]:
     """jaxcam's side: forward pass, ways back, cosines."""
-    memory = int((1 << 30) * (given.x.shape[1] / 224) ** 2)
-    side = Ours(given, [layer], memory)
+    side = Ours(given, [layer], int((1 << 30) * (given.x.shape[1] / 224) ** 2), asked=count)
     return lambda: side.similarities(side.layer(side.image(), layer), np.arange(count))
 
 

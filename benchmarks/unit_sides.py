@@ -31,11 +31,12 @@ class Ours:
         given: network and image.
         layers: which layers; the network's last one too.
         memory: bytes that may be taken; None for the default.
+        asked: how many units are going to be asked; None for many.
     """
 
-    def __init__(self, given: Subject, layers: Sequence[str], memory: int | None) -> None:
+    def __init__(self, given: Subject, layers: Sequence[str], memory: int | None, asked: int | None = None) -> None:
         self.x, self.last = given.x[:1], layers[-1]
-        self.engine = Engine(given.model, self.x.shape, layers, "guided", memory=memory)
+        self.engine = Engine(given.model, self.x.shape, layers, "guided", memory=memory, asked=asked)
 
     def image(self) -> ImageUnits:
         """Once for each image: the forward pass, and what the layers share on the way back."""

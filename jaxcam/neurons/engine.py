@@ -38,6 +38,8 @@ MAP_RULES = ("guided", "gradient", "deconv", "integrated")
 # Ways through the last few models: to be asked again takes no second look at a model, only at its numbers.
 _WAYS: dict[Any, tuple[Anatomy, Ways]] = {}
 _KEPT = 4
+# Units for which matrices between active entries are worth making: that takes as long as they save for about so many.
+_WORTH = 192
 
 
 class Engine:
@@ -51,6 +53,7 @@ class Engine:
         steps: of integrated gradients.
         precision: of the matrix products (`precision.py`).
         memory: bytes that may be taken on each device; None for half of what is free, but on CPUs at most 8 GiB.
+        asked: how many units are going to be asked of an image; None for many.
         dtype: of the images.
 
     Raises:
@@ -68,11 +71,12 @@ class Engine:
         steps: int = 32,
         precision: str = "float32",
         memory: int | None = None,
+        asked: int | None = None,
         dtype: Any = jnp.float32,
     ) -> None:
         check_rule(rule, steps)
         check_precision(precision)
-        self.precision = precision
+        self.precision, self.asked = precision, asked
         self.arrays, self.static = split(model)
         # Integrated gradients are plain gradients along a path.
         self.steps = steps if rule == "integrated" else 0
@@ -117,6 +121,7 @@ class Engine:
         """What the active pass walks down below a layer; empty where the plain pass is the way."""
         place = self.anatomy.find(name)
         suitable = self.rule in {"guided", "gradient"} and not self.steps and self.precision == "float32"
+        suitable &= self.asked is None or self.asked >= _WORTH
         if not suitable or jax.default_backend() != "cpu":
             return []
         if not starts_alone(self.anatomy, place) or not is_convolution(place.node, self.anatomy):

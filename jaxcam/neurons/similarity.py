@@ -67,7 +67,8 @@ def maps(
     check_images(x)
     x = jnp.asarray(x)
     options: dict[str, Any] = {"steps": steps, "precision": precision, "memory": memory, "dtype": x.dtype}
-    engine = Engine(model, (1, *x.shape[1:]), [layer], rule, **options)
+    asked = None if units is None else np.size(units)
+    engine = Engine(model, (1, *x.shape[1:]), [layer], rule, asked=asked, **options)
     count = engine.anatomy.layer(engine.anatomy.find(layer)).units
     wanted = np.arange(count) if units is None else np.asarray(units)
     if (
