@@ -212,9 +212,10 @@ class LayerUnits:
     @functools.cached_property
     def chunk(self) -> int:
         """How many units go back at once within the memory given."""
+        units = min(self.units, self.engine.asked or self.units)
         if isinstance(self.walk, ActivePass):
-            return self.engine.active_chunk(self.name, self.walk, self.units)
-        return self.engine.chunk(self.name, self.units)
+            return self.engine.active_chunk(self.name, self.walk, units)
+        return self.engine.chunk(self.name, units)
 
     def chunks(self, units: np.ndarray) -> Iterator[tuple[np.ndarray, Array]]:
         """Sends units back.
