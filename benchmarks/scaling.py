@@ -167,21 +167,26 @@ def run(quick: bool, out: Path, seed: int) -> str:
     Returns:
         The curves as Markdown.
     """
-    from jaxcam.viewing.figures.style import save
-
     pytorch.settle()
     extent = QUICK if quick else FULL
     curves = []
     for measured in (over_units, over_sides, over_batches):
         curves.append(measured(extent, seed))
         print(as_table(curves[-1]), file=sys.stderr, flush=True)
-    if hasattr(jc, "devices"):
-        curves.append(over_devices(extent, seed, quick))
+        write(curves, out)
+    curves.append(over_devices(extent, seed, quick))
+    write(curves, out)
+    return "\n\n".join([*map(as_table, curves), machine()]) + "\n"
+
+
+def write(curves: Sequence[Curve], out: Path) -> None:
+    """Keeps what has been measured so far: `scaling.json`, `scaling.svg`."""
+    from jaxcam.viewing.figures.style import save
+
     out.mkdir(parents=True, exist_ok=True)
     record = {"machine": machine(), "curves": [dataclasses.asdict(curve) for curve in curves]}
     (out / "scaling.json").write_text(json.dumps(record, indent=1) + "\n")
     save(draw(curves), out / "scaling.svg")
-    return "\n\n".join([*map(as_table, curves), machine()]) + "\n"
 
 
 def as_table(curve: Curve) -> str:
