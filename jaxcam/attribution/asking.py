@@ -168,11 +168,23 @@ def check_images(x: Any) -> None:
     """
     if not hasattr(x, "dtype") or not hasattr(x, "shape"):
         raise TypeError(f"images are an array (n, h, w, c); got {type(x).__name__}")
-    if len(x.shape) != 4 or 0 in x.shape:
-        hint = "; one image needs a batch axis, x[None]" if len(x.shape) == 3 else ""
-        raise ValueError(f"images are a non-empty array (n, h, w, c); got shape {tuple(x.shape)}{hint}")
+    check_batch(x)
+    check_finite(x)
+
+
+def check_batch(x: Any) -> None:
+    """Raises unless x is floating point (n, h, w, c), at least one image; the numbers are not looked at."""
+    shape = getattr(x, "shape", None)
+    if shape is None or len(shape) != 4 or 0 in shape:
+        hint = "; one image needs a batch axis, x[None]" if shape is not None and len(shape) == 3 else ""
+        got = shape if shape is None else tuple(shape)
+        raise ValueError(f"images are a non-empty array (n, h, w, c); got shape {got}{hint}")
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise TypeError(f"images are floating point, usually in [0, 1]; got {x.dtype} (divide bytes by 255)")
+
+
+def check_finite(x: Any) -> None:
+    """Raises where an image has NaN or infinite values; what is traced has no values yet."""
     if not is_traced(x):
         finite = np.isfinite(np.asarray(x)).all(axis=(1, 2, 3))
         if not finite.all():

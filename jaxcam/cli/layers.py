@@ -9,9 +9,6 @@ from jaxcam.cli import options
 from jaxcam.cli.console import note, table
 from jaxcam.cli.group import Command
 
-USUAL = 224
-"""Height and width, in pixels, for networks that do not say theirs."""
-
 NETWORKS = (
     ("alexnet", 5, "11×11, 5×5 and 3×3 convolutions (Krizhevsky 2014)"),
     ("vgg11", 8, "3×3 convolutions (Simonyan and Zisserman 2014)"),
@@ -71,6 +68,7 @@ def layers(
 
     from jaxcam import models
     from jaxcam.cli.networks import open_network, refuse
+    from jaxcam.cli.photographs import USUAL
     from jaxcam.cli.weighing import of_layers, parameters
     from jaxcam.program import layers as layers_of
     from jaxcam.program.costs import costs, edges

@@ -29,7 +29,7 @@ class Footing:
         self._facts: dict[Value, dict[str, Any]] = {}
         self._entries: dict[Value, Entries] = {}
         self._ways: dict[Value, list[tuple[int, Step | Skip]]] = {}
-        self._known: set[Value] = set()  # facts at hand, or used already
+        self._refused: set[Value] | None = None  # too many, and so are these with others
 
     def below(self, links: list[Link], memory: int) -> ActivePass | None:
         """The way down from the first of the links, which are all below it; None if its matrices take too much memory.
@@ -38,12 +38,16 @@ class Footing:
             links: highest first.
             memory: bytes the matrices may take.
         """
-        for link, facts in self.walk.facts([link for link in links if link.top not in self._known]):
+        tops = {link.top for link in links}
+        if self._refused is not None and self._refused <= tops:
+            return None
+        known = self._facts.keys() | self._ways.keys()
+        for link, facts in self.walk.facts([link for link in links if link.top not in known]):
             winners = np.asarray(facts["winners"])[0] if "winners" in facts else None
             self._entries[link.top] = entries(np.asarray(facts["passed"])[0], winners, pooling(link))
             self._facts[link.top] = facts
-            self._known.add(link.top)
         if self.bytes(links) > memory:
+            self._refused = tops
             return None
         for link in links:
             if link.top not in self._ways:
@@ -59,7 +63,7 @@ class Footing:
 
     def forget(self) -> None:
         """Gives up the matrices, and what they would be made of."""
-        for known in (self._known, self._facts, self._entries, self._ways):
+        for known in (self._facts, self._entries, self._ways):
             known.clear()
 
     def bytes(self, links: list[Link]) -> int:

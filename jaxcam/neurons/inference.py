@@ -12,17 +12,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcam.attribution.asking import check_batch
 from jaxcam.program import accelerate
 from jaxcam.program.trace import Static, split
 
 
 def check_images(images: Any, batch: int) -> None:
     """Raises unless images are (n, h, w, c) floating point, at least one, and go in batches of at least one."""
-    if len(images.shape) != 4 or 0 in images.shape:
-        hint = "; one image needs a batch axis, x[None]" if len(images.shape) == 3 else ""
-        raise ValueError(f"images are a non-empty array (n, h, w, c); got shape {tuple(images.shape)}{hint}")
-    if not jnp.issubdtype(images.dtype, jnp.floating):
-        raise TypeError(f"images are floating point, usually in [0, 1]; got {images.dtype} (divide bytes by 255)")
+    check_batch(images)
     if batch < 1:
         raise ValueError(f"a batch has at least 1 image; got batch={batch}")
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from jaxcam.attribution.asking import check_batch, check_finite
 from jaxcam.neurons.averages import Images
 from jaxcam.neurons.engine import Engine, LayerUnits, check_rule
 from jaxcam.neurons.measures import Measure, measure
@@ -225,16 +226,8 @@ def _confidence_map(arrays: list[Any], static: Static, x: Array, targets: Array,
 
 def check_images(x: Any) -> None:
     """Raises unless x is a batch of finite images (n, h, w, c)."""
-    if getattr(x, "ndim", None) != 4 or 0 in x.shape:
-        hint = "; one image needs a batch axis, x[None]" if getattr(x, "ndim", None) == 3 else ""
-        raise ValueError(f"images are a non-empty array (n, h, w, c); got shape {getattr(x, 'shape', None)}{hint}")
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise TypeError(f"images are floating point, usually in [0, 1]; got {x.dtype} (divide bytes by 255)")
-    if isinstance(x, jax.core.Tracer):
-        return
-    finite = np.isfinite(np.asarray(x)).all(axis=(1, 2, 3))
-    if not finite.all():
-        raise ValueError(f"image {int(np.argmin(finite))} has NaN or infinite values")
+    check_batch(x)
+    check_finite(x)
 
 
 def _is_traced(engine: Engine, x: Any) -> bool:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxcam.attribution.asking import check_count
+from jaxcam.attribution.asking import check_batch, check_count
 from jaxcam.attribution.targets import per_output
 from jaxcam.program.rewrite import accelerate
 from jaxcam.program.trace import Static, split
@@ -67,11 +67,7 @@ def most_exciting(model: Any, images: Any, *, count: int = 9, space: str = "max"
     check_count(batch, "batch")
     if space not in ("max", "sum"):
         raise ValueError(f"space is 'max' or 'sum'; got {space!r}")
-    if len(images.shape) != 4 or 0 in images.shape:
-        hint = "; one image needs a batch axis, x[None]" if len(images.shape) == 3 else ""
-        raise ValueError(f"images are a non-empty array (n, h, w, c); got shape {tuple(images.shape)}{hint}")
-    if not jnp.issubdtype(images.dtype, jnp.floating):
-        raise TypeError(f"images are floating point, usually in [0, 1]; got {images.dtype} (divide bytes by 255)")
+    check_batch(images)
     arrays, static = split(model)
     n = images.shape[0]
     size = min(batch, n)

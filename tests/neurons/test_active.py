@@ -361,6 +361,16 @@ def test_a_small_memory_budget_goes_the_plain_way_unit_by_unit(pooled):
     close(np.concatenate(found), roomy.maps(np.arange(4)), TOLERANCE)
 
 
+def test_what_was_refused_is_not_looked_at_again(pooled, monkeypatch):
+    looked = []
+    facts = Walk.facts
+    monkeypatch.setattr(Walk, "facts", lambda self, links: looked.append(len(links)) or facts(self, links))
+    image = Engine(pooled.model, pooled.x.shape, ["b", "c"], "guided", memory=500).image(pooled.x)
+    for name in ("b", "c", "b"):
+        assert isinstance(image.layer(name).walk, Walk)
+    assert looked == [1]  # what is below b, which is below c as well
+
+
 @pytest.mark.parametrize(("units_that_fit", "chunk"), [(0.1, 1), (1, 1), (2, 2), (3, 2), (4, 4), (1000, 5)])
 def test_a_chunk_is_the_largest_power_of_two_that_fits(pooled, units_that_fit, chunk):
     engine = Engine(pooled.model, pooled.x.shape, ["b"], "deconv")
