@@ -9,11 +9,11 @@ from jax.tree_util import Partial
 from neurons_nets import NETS, images
 from neurons_twins import close
 
-from jaxcam.neurons import maps
+from jaxcam.neurons import maps, similarity
 from jaxcam.neurons.cuts import cuts
 from jaxcam.neurons.engine import Engine
 from jaxcam.neurons.passes import prepare
-from jaxcam.program.layers import study
+from jaxcam.program.layers import layers, study
 
 
 class Block(nnx.Module):
@@ -119,3 +119,18 @@ def test_other_weights_go_the_same_pieces_with_their_own_numbers(compiled):
     whole = [prepare(Partial(net, kernel), x, "conv_0", "deconv").maps(np.arange(3)) for kernel in kernels]
     for one, other in zip(found, whole, strict=True):
         close(one, other, 1e-6)
+
+
+def test_a_closure_whose_numbers_changed_is_not_taken_for_what_it_was():
+    net = NETS["chain"]()
+    held = [net.model]
+
+    def closure(x):
+        return held[0](x)
+
+    names = [layer.name for layer in layers(closure, net.x) if layer.kind == "conv"]
+    similarity(closure, net.x, names)
+    held[0] = jax.tree.map(lambda p: 0.5 - p, net.model)
+    found, fresh = (similarity(f, net.x, names) for f in (closure, lambda x: held[0](x)))
+    for name in names:
+        np.testing.assert_array_equal(found[name], fresh[name])
