@@ -14,7 +14,7 @@ Where several convolutions and skips read one value (a residual block), what the
 rectifier under it sees it.
 
 The numbers are those of the plain pass (the same products, without the zeros). The sizes depend on the image, so this
-runs on the host, in the matrix product numpy brings, one thread a share of the pixels: no compilation. A network
+runs on the host, in loops that know no sizes (`loops.py`), one thread a share of the pixels. A network
 trained on CIFAR-10, most of whose units are dead, needs a tenth of the work; one with random weights, a fifth.
 """
 
@@ -22,11 +22,22 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from jaxcam.neurons import loops
+
 # Rows a matrix product should have at least; below, neighboring pixels share one.
 _ROWS = 24
+
+
+def workers() -> int:
+    """How many threads share the pixels: the cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,18 +105,6 @@ def entries(passed: np.ndarray, winners: np.ndarray | None, pool: dict | None) -
     return Entries(flat, starts, wanted, place, summed)
 
 
-@dataclasses.dataclass(frozen=True)
-class Tile:
-    """Some pixels of a convolution's input: rows of the result, and the products that give them."""
-
-    rows: slice
-    products: tuple[tuple[np.ndarray, slice], ...]
-
-    @property
-    def cost(self) -> int:
-        return sum(matrix.size for matrix, _ in self.products) + 1
-
-
 class Step:
     """One convolution backward: the cotangents of its active outputs ↦ the wanted cotangents of its input.
 
@@ -120,25 +119,48 @@ class Step:
     def __init__(
         self, convolution: Convolution, above: Entries, wanted: np.ndarray, factor: np.ndarray | None = None
     ) -> None:
-        self.convolution, self.above, self.wanted = convolution, above, wanted
-        factors = None if factor is None else factor.reshape(-1)[above.flat].astype(np.float32)
-        self.factors = None if factors is None or (factors == 1).all() else factors
+        self.above, self.wanted = above, wanted
+        factors = np.ones(len(above.flat), np.float32) if factor is None else factor.reshape(-1)[above.flat]
         h, w, c = convolution.input_shape
-        self.starts = np.searchsorted(wanted, np.arange(h * w + 1) * c)
-        self.channels = wanted % c
-        kh, kw, _, u = convolution.kernel.shape
-        # Rows (place in the kernel row, output channel), so that one entry's weights to all input channels lie
-        # together.
-        self.weights = np.ascontiguousarray(convolution.kernel.transpose(0, 1, 3, 2)).reshape(kh, kw * u, c)
+        rows = np.searchsorted(wanted, np.arange(h * w + 1) * c)
         mean = max(1, round(len(wanted) / (h * w)))
-        width = int(np.clip(-(-_ROWS // mean), 1, w))
-        tiles = [self._tile(y, x, min(x + width, w)) for y in range(h) for x in range(0, w, width)]
-        self.tiles = [tile for tile in tiles if tile.rows.start < tile.rows.stop]
+        layout = loops.Layout(
+            *(convolution.input_shape, convolution.output_shape, convolution.kernel.shape[:2]),
+            *(convolution.strides, convolution.padding, convolution.dilation),
+            pixels=int(np.clip(-(-_ROWS // mean), 1, w)),
+        )
+        self.tiles, self.products = loops.plan(layout, rows, above.starts)
+        heights, ends = self.tiles[:, 1] - self.tiles[:, 0], np.append(0, self.products[:, 2].cumsum())
+        # For each tile, where its weights end.
+        self.ends = np.cumsum(heights * (ends[self.tiles[:, 3]] - ends[self.tiles[:, 2]]))
+        self.weights = np.empty(self.ends[-1] if len(self.ends) else 0, np.float32)
+        kernel = np.ascontiguousarray(convolution.kernel, np.float32)
+        made_of = kernel, rows, wanted % c, above.flat, factors.astype(np.float32)
+        shares = [self.tiles[run] for run in self.shares(workers())]
+        with ThreadPoolExecutor(workers()) as pool:
+            list(pool.map(lambda tiles: loops.fill(layout, tiles, self.products, *made_of, self.weights), shares))
 
-    @functools.cached_property
+    def shares(self, count: int) -> list[slice]:
+        """The tiles in runs of about equal work."""
+        work = self.ends + np.arange(1, len(self.ends) + 1)  # a tile without products is work as well
+        cuts = np.searchsorted(work, [work[-1] * i / count for i in range(1, count)]) if len(work) else []
+        edges = [0, *(int(cut) for cut in cuts), len(work)]
+        return [slice(*pair) for pair in itertools.pairwise(edges) if pair[0] < pair[1]]
+
+    def groups(self, run: slice, columns: int, numbers: int) -> Iterator[np.ndarray]:
+        """The tiles of a run in groups whose rows and weights are at most so many numbers, but one tile at least."""
+        ends, first = self.ends + self.tiles[:, 1] * columns, run.start
+        while first < run.stop:
+            before = ends[first - 1] if first else 0
+            last = int(np.searchsorted(ends, before + numbers, "right"))
+            last = min(max(first + 1, last), run.stop)
+            yield self.tiles[first:last]
+            first = last
+
+    @property
     def bytes(self) -> int:
-        """What the weights kept take."""
-        return sum(matrix.nbytes for tile in self.tiles for matrix, _ in tile.products)
+        """What the weights take."""
+        return self.weights.nbytes
 
     @staticmethod
     def size(convolution: Convolution, above: Entries, wanted: np.ndarray) -> int:
@@ -146,47 +168,6 @@ class Step:
         kh, kw = convolution.kernel.shape[:2]
         h, w, _ = convolution.input_shape
         return int(len(above.flat) * kh * kw * max(1.0, len(wanted) / (h * w)))
-
-    def _tile(self, y: int, left: int, right: int) -> Tile:
-        geometry = self.convolution
-        (height, width, u), w = geometry.output_shape, geometry.input_shape[1]
-        first, last = self.starts[y * w + left], self.starts[y * w + right]
-        products = []
-        for ky in range(geometry.kernel.shape[0]):
-            row, off = divmod(y + geometry.padding[0] - ky * geometry.dilation[0], geometry.strides[0])
-            if off or not 0 <= row < height:
-                continue
-            reach = (geometry.kernel.shape[1] - 1) * geometry.dilation[1]
-            low = max(0, -(-(left + geometry.padding[1] - reach) // geometry.strides[1]))
-            high = min(width - 1, (right - 1 + geometry.padding[1]) // geometry.strides[1])
-            if low > high:
-                continue
-            near = slice(self.above.starts[row * width + low], self.above.starts[row * width + high + 1])
-            if near.start == near.stop:
-                continue
-            flat = self.above.flat[near]
-            columns, outputs = (flat // u) % width, flat % u
-            matrix = np.zeros((last - first, len(flat)), np.float32)
-            for x in range(left, right):
-                place, off_places = np.divmod(
-                    x + geometry.padding[1] - columns * geometry.strides[1], geometry.dilation[1]
-                )
-                hit = np.flatnonzero((off_places == 0) & (place >= 0) & (place < geometry.kernel.shape[1]))
-                a, b = self.starts[y * w + x] - first, self.starts[y * w + x + 1] - first
-                if a == b or not len(hit):
-                    continue
-                block = self.weights[ky].take(place[hit] * u + outputs[hit], axis=0)
-                channels = self.channels[first + a : first + b]
-                if len(channels) < block.shape[1]:
-                    block = block.take(channels, axis=1)
-                if len(hit) == len(flat):
-                    matrix[a:b] = block.T
-                else:
-                    matrix[a:b, hit] = block.T
-            if self.factors is not None:
-                matrix *= self.factors[near]
-            products.append((matrix, near))
-        return Tile(slice(int(first), int(last)), tuple(products))
 
 
 class Skip:
@@ -201,13 +182,10 @@ class Skip:
     def __init__(self, above: Entries, wanted: np.ndarray, factor: np.ndarray | None = None) -> None:
         self.above, self.wanted = above, wanted
         flat, self.sources, self.targets = np.intersect1d(above.flat, wanted, assume_unique=True, return_indices=True)
-        factors = None if factor is None else factor.reshape(-1)[flat].astype(np.float32)
-        self.factors = None if factors is None or (factors == 1).all() else factors
+        factors = np.ones(len(flat)) if factor is None else factor.reshape(-1)[flat]
+        self.factors = factors.astype(np.float32)
 
     def add(self, current: np.ndarray, rows: slice, sums: np.ndarray) -> None:
         """Adds what comes back to the sums of some of the wanted cotangents."""
-        first, last = np.searchsorted(self.targets, (rows.start, rows.stop))
-        found = current[self.sources[first:last]]
-        if self.factors is not None:
-            found *= self.factors[first:last, None]
-        sums[self.targets[first:last] - rows.start] += found
+        found = slice(*np.searchsorted(self.targets, (rows.start, rows.stop)))
+        loops.add(current, self.sources[found], self.targets[found], self.factors[found], rows.start, sums)

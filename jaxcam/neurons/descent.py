@@ -9,29 +9,26 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import scipy.linalg.cython_blas  # noqa: F401 - compiled loops multiply with it; loaded, it is limited to one thread
 import threadpoolctl
-from scipy import sparse
 
-from jaxcam.neurons.active import Entries, Skip, Step, Tile
+from jaxcam.neurons import loops
+from jaxcam.neurons.active import Entries, Skip, Step, workers
+from jaxcam.neurons.arena import Arena
 
-# How many numbers a thread goes over again while they are in its cache.
-_CACHED = 1 << 17
+# How many numbers, weights and results, a thread works on before it asks for more.
+_GROUP = 1 << 20
+# How many shares of a step there are for each thread: the more, the sooner one helps out another that was held up.
+_SHARES = 4
 
 
 @functools.cache
 def _blas() -> threadpoolctl.ThreadpoolController:
     return threadpoolctl.ThreadpoolController()
-
-
-def workers() -> int:
-    """How many threads share the pixels: the cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,14 +53,16 @@ class ActivePass:
         stops: from the highest down, each below all that read it.
         bottom: the shape (h, w, c) of the value below the last.
         guided: whether cotangents are clipped at zero at every ReLU.
+        arena: memory, which passes that do not run at the same time may share.
     """
 
-    def __init__(self, stops: Sequence[Stop], bottom: tuple[int, ...], guided: bool) -> None:
-        self.stops, self.bottom, self.guided = stops, bottom, guided
+    def __init__(
+        self, stops: Sequence[Stop], bottom: tuple[int, ...], guided: bool, arena: Arena | None = None
+    ) -> None:
+        self.stops, self.bottom, self.guided, self.arena = stops, bottom, guided, arena or Arena()
         self.active = {stop.key: stop.active for stop in stops}
         # Who brings the last part of a value's sum: there it can be finished while it is at hand.
         self.last = {below: way for stop in stops for below, way in stop.ways}
-        self.spare: list[np.ndarray] = []  # memory to use again: fresh memory costs a tenth of the time
 
     @functools.cached_property
     def rows(self) -> int:
@@ -91,17 +90,21 @@ class ActivePass:
             cotangents: (h·w·c, b) those of the highest stop's value, b units.
 
         Returns:
-            (h·w·c, b) the cotangents of the value below the last.
+            (h·w·c, b) the cotangents of the value below the last; the next call takes their memory.
         """
         top, b = self.stops[0], cotangents.shape[1]
-        sums, settled = {top.key: cotangents[top.active.wanted]}, set()
+        self.arena.begin(self.rows * b * 3 // 2)  # gaps are lost between arrays; what is not touched takes no memory
+        first = self.arena.take(len(top.active.wanted), b)
+        np.take(cotangents, top.active.wanted, axis=0, out=first, mode="clip")
+        sums, settled = {top.key: first}, set()
         skips: dict[int, list[tuple[Skip, np.ndarray]]] = {}  # added where the next step arrives, or at the end
         with _blas().limit(limits=1, user_api="blas"), ThreadPoolExecutor(workers()) as pool:
             for stop in self.stops:
+                used = [above for _, above in skips.get(stop.key, [])]
                 current = self._arrived(sums.pop(stop.key, None), skips.pop(stop.key, []), b)
                 if stop.key not in settled:
                     current = self._settle(stop.active, current)
-                used = [current]
+                used.append(current)
                 for below, way in stop.ways:
                     if isinstance(way, Skip):
                         skips.setdefault(below, []).append((way, current))
@@ -110,27 +113,22 @@ class ActivePass:
                     if finish is not None and finish.summed:
                         finish = None
                     known, added = sums.pop(below, None), skips.pop(below, [])
-                    sums[below] = self._run(way, current, known, added, finish, pool)
+                    result = known if known is not None and not (finish and finish.moved) else None
+                    if result is None:
+                        result = self.arena.take(len(way.wanted), b)
+                    self._run(way, current, known, added, finish, result, pool)
+                    sums[below] = result
                     used += [above for _, above in added]
-                    if known is not None and known is not sums[below]:
+                    if known is not None and known is not result:
                         used.append(known)
                     if finish is not None:
                         settled.add(below)
                 waiting = {id(above) for some in skips.values() for _, above in some}
-                done = {id(values): values for values in used if id(values) not in waiting}
-                self.spare += [(values if values.base is None else values.base).reshape(-1) for values in done.values()]
+                for values in used:
+                    if id(values) not in waiting:
+                        self.arena.give(values)
         (below,) = {*sums, *skips}
         return self._arrived(sums.get(below), skips.get(below, []), b)
-
-    def _empty(self, rows: int, b: int) -> np.ndarray:
-        """Memory for some rows: used before, if there is enough in one piece."""
-        order = sorted(range(len(self.spare)), key=lambda i: self.spare[i].size)
-        enough = [i for i in order if self.spare[i].size >= rows * b]
-        if not enough:
-            if order:
-                del self.spare[order[-1]]  # too small, and would be kept beside what takes its place
-            return np.empty((rows, b), np.float32)
-        return self.spare.pop(enough[0])[: rows * b].reshape(rows, b)
 
     def _arrived(self, known: np.ndarray | None, skips: list[tuple[Skip, np.ndarray]], b: int) -> np.ndarray:
         """The sum of what came to a value."""
@@ -142,14 +140,15 @@ class ActivePass:
 
     def _settle(self, active: Entries, values: np.ndarray) -> np.ndarray:
         """From cotangents of a value to those of what was rectified: pooling undone, clipped."""
-        if active.summed:
-            places, count = active.place, len(active.place)
-            ones = np.ones(count, np.float32)
-            # Summed before the rectifier sees them.
-            values = sparse.csr_array((ones, (places, np.arange(count))), shape=(len(active.flat), count)) @ values
-        elif active.moved:
-            moved = np.empty_like(values)
-            moved[active.place] = values
+        if active.moved:
+            moved = self.arena.take(len(active.flat), values.shape[1])
+            if active.summed:
+                moved[:] = 0
+                count = len(active.place)
+                loops.add(values, np.arange(count), active.place, np.ones(count, np.float32), 0, moved)
+            else:
+                moved[active.place] = values
+            self.arena.give(values)
             values = moved
         return np.maximum(values, 0, out=values) if self.guided else values
 
@@ -160,32 +159,22 @@ class ActivePass:
         known: np.ndarray | None,
         skips: list[tuple[Skip, np.ndarray]],
         finish: Entries | None,
+        result: np.ndarray,
         pool: ThreadPoolExecutor,
-    ) -> np.ndarray:
+    ) -> None:
         """One step, added to what is known already and to skips, and settled if nothing else is to come."""
         b = current.shape[1]
         moved = finish is not None and finish.moved
-        result = known if known is not None and not moved else self._empty(len(step.wanted), b)
 
-        def work(tiles: list[Tile]) -> None:
-            widest = max((tile.rows.stop - tile.rows.start for tile in tiles), default=0)
-            part = np.empty((widest, b), np.float32)
-            for group in _groups(tiles, _CACHED // b):
-                first, last = group[0].rows.start, group[-1].rows.stop
+        def work(run: slice) -> None:
+            part = np.empty((np.diff(step.tiles[run, :2]).max(), b), np.float32)
+            for tiles in step.groups(run, b, _GROUP):
+                first, last = tiles[0, 0], tiles[-1, 1]
                 if known is not None:
                     values = known[first:last]
                 else:
                     values = np.empty((last - first, b), np.float32) if moved else result[first:last]
-                for tile in group:
-                    here, empty = values[tile.rows.start - first : tile.rows.stop - first], known is None
-                    for matrix, near in tile.products:
-                        if empty:
-                            np.matmul(matrix, current[near], out=here)
-                        else:
-                            here += np.matmul(matrix, current[near], out=part[: len(here)])
-                        empty = False
-                    if empty:
-                        here[:] = 0
+                loops.multiply(tiles, step.products, step.weights, current, part, known is not None, values)
                 for skip, above in skips:
                     skip.add(above, slice(first, last), values)
                 if finish is not None and self.guided:
@@ -193,27 +182,5 @@ class ActivePass:
                 if moved and finish is not None:
                     result[finish.place[first:last]] = values
 
-        list(pool.map(work, _shares(step.tiles, workers())))
-        return result
+        list(pool.map(work, step.shares(_SHARES * workers())))
 
-
-def _groups(tiles: list[Tile], rows: int) -> Iterator[list[Tile]]:
-    """The tiles in runs of about so many rows, one at least."""
-    group: list[Tile] = []
-    for tile in tiles:
-        if group and tile.rows.stop - group[0].rows.start > rows:
-            yield group
-            group = []
-        group.append(tile)
-    if group:
-        yield group
-
-
-def _shares(tiles: list[Tile], count: int) -> list[list[Tile]]:
-    """The tiles in runs of about equal cost."""
-    ends = np.cumsum([tile.cost for tile in tiles])
-    if not tiles:
-        return []
-    cuts = np.searchsorted(ends, [ends[-1] * i / count for i in range(1, count)])
-    edges = [0, *(int(cut) for cut in cuts), len(tiles)]
-    return [tiles[a:b] for a, b in itertools.pairwise(edges)]

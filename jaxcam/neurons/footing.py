@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from jaxcam.neurons.active import Entries, Skip, Step, entries
+from jaxcam.neurons.arena import Arena
 from jaxcam.neurons.chain import Branch, Link, bottom, geometry, pooling
 from jaxcam.neurons.cuts import Walk
 from jaxcam.neurons.descent import ActivePass, Stop
@@ -26,6 +27,7 @@ class Footing:
 
     def __init__(self, walk: Walk, guided: bool) -> None:
         self.walk, self.anatomy, self.guided = walk, walk.ways.anatomy, guided
+        self._arena = Arena()
         self._facts: dict[Value, dict[str, Any]] = {}
         self._entries: dict[Value, Entries] = {}
         self._ways: dict[Value, list[tuple[int, Step | Skip]]] = {}
@@ -59,7 +61,7 @@ class Footing:
                     for branch, kernel, scale in parts
                 ]
         stops = [Stop(int(link.top), self._entries[link.top], self._ways[link.top]) for link in links]
-        return ActivePass(stops, self._shape(bottom(links)), self.guided)
+        return ActivePass(stops, self._shape(bottom(links)), self.guided, self._arena)
 
     def forget(self) -> None:
         """Gives up the matrices, and what they would be made of."""

@@ -1,0 +1,39 @@
+"""Memory used again and again: the system brings fresh memory page by page, which takes as long as to fill it twice."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+class Arena:
+    """Arrays of float32, in one piece of memory as far as they fit into it."""
+
+    def __init__(self) -> None:
+        self._memory = np.empty(0, np.float32)
+        self._taken: dict[int, int] = {}  # from where to where
+
+    def begin(self, size: int) -> None:
+        """Has room for so many numbers; whatever was taken before is free again."""
+        self._taken.clear()
+        if size > len(self._memory):
+            self._memory = np.empty(0, np.float32)  # not both at once
+            self._memory = np.empty(size, np.float32)
+
+    def take(self, rows: int, columns: int) -> np.ndarray:
+        """An array (rows, columns) of any numbers, in the smallest gap it fits into; fresh memory if in none."""
+        size, gaps, end = rows * columns, [], 0
+        for start, stop in [*sorted(self._taken.items()), (len(self._memory), 0)]:
+            if size <= start - end:
+                gaps.append((start - end, end))
+            end = stop
+        if not gaps or not size:
+            return np.empty((rows, columns), np.float32)
+        start = min(gaps)[1]
+        self._taken[start] = start + size
+        return self._memory[start : start + size].reshape(rows, columns)
+
+    def give(self, array: np.ndarray) -> None:
+        """Takes back what `take` gave; another array is left alone."""
+        address = array.__array_interface__["data"][0] - self._memory.__array_interface__["data"][0]
+        if array.size and 0 <= address < self._memory.nbytes:
+            self._taken.pop(address // self._memory.itemsize, None)
