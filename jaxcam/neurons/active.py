@@ -143,8 +143,8 @@ class Step:
     def shares(self, count: int) -> list[slice]:
         """The tiles in runs of about equal work."""
         work = self.ends + np.arange(1, len(self.ends) + 1)  # a tile without products is work as well
-        cuts = np.searchsorted(work, [work[-1] * i / count for i in range(1, count)]) if len(work) else []
-        edges = [0, *(int(cut) for cut in cuts), len(work)]
+        shares = [work[-1] * i / count for i in range(1, count)] if len(work) else []
+        edges = [0, *(int(cut) for cut in np.searchsorted(work, shares)), len(work)]
         return [slice(*pair) for pair in itertools.pairwise(edges) if pair[0] < pair[1]]
 
     def groups(self, run: slice, columns: int, numbers: int) -> Iterator[np.ndarray]:

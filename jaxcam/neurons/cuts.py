@@ -174,9 +174,9 @@ class Walk:
             state: the layer's pass.
             units: (b,).
             value: whose cotangents.
-            signal: (h·w·c, b).
+            signal: (b, h·w·c).
         """
-        maps = jnp.asarray(signal.T).reshape(len(units), *self.ways.anatomy.program.avals[value].shape)
+        maps = jnp.asarray(signal).reshape(len(units), *self.ways.anatomy.program.avals[value].shape)
         if value != self.ways.cuts[0]:
             _, pull = self.ways.ground(value)(self._values[0], self.arrays)
             maps = self.ways.back(pull, maps)

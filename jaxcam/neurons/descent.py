@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -83,19 +83,22 @@ class ActivePass:
         matrices = sum(way.bytes for stop in self.stops for _, way in stop.ways if isinstance(way, Step))
         return matrices + sum(stop.active.bytes for stop in self.stops)
 
-    def __call__(self, cotangents: np.ndarray) -> np.ndarray:
+    def __call__(self, cotangents: Iterable[np.ndarray], b: int) -> np.ndarray:
         """Sends units back.
 
         Args:
-            cotangents: (h·w·c, b) those of the highest stop's value, b units.
+            cotangents: (h·w·c, bᵢ) those of the highest stop's value, in any number of parts.
+            b: how many units they are of.
 
         Returns:
             (h·w·c, b) the cotangents of the value below the last; the next call takes their memory.
         """
-        top, b = self.stops[0], cotangents.shape[1]
+        top, done = self.stops[0], 0
         self.arena.begin(self.rows * b * 3 // 2)  # gaps are lost between arrays; what is not touched takes no memory
         first = self.arena.take(len(top.active.wanted), b)
-        np.take(cotangents, top.active.wanted, axis=0, out=first, mode="clip")
+        for part in cotangents:
+            first[:, done : done + part.shape[1]] = part[top.active.wanted]
+            done += part.shape[1]
         sums, settled = {top.key: first}, set()
         skips: dict[int, list[tuple[Skip, np.ndarray]]] = {}  # added where the next step arrives, or at the end
         with _blas().limit(limits=1, user_api="blas"), ThreadPoolExecutor(workers()) as pool:
@@ -183,4 +186,3 @@ class ActivePass:
                     result[finish.place[first:last]] = values
 
         list(pool.map(work, step.shares(_SHARES * workers())))
-

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from jaxcam.neurons import loops
 from jaxcam.neurons.backward import LayerPass, all_replacements, starts_alone
 from jaxcam.neurons.budget import bytes_per_unit, chunk_memory, fitting, useful
 from jaxcam.neurons.chain import Link, bottom, is_convolution, links_below
@@ -40,6 +41,8 @@ _WAYS: dict[Any, tuple[Anatomy, Ways]] = {}
 _KEPT = 4
 # Units for which matrices between active entries are worth making: that takes as long as they save for about so many.
 _WORTH = 192
+# Bytes of arrays that the system keeps at hand; larger ones it brings page by page, each time.
+_SMALL = 1 << 24
 
 
 class Engine:
@@ -224,19 +227,17 @@ class LayerUnits:
             units: which, (m,).
 
         Yields:
-            Units (b,) and their maps (b', 1, h, w, c), b' ≥ b: the last chunk is filled up, so that nothing compiles
-            twice.
+            Units (b,) and their maps (b', 1, h, w, c), b' ≥ b: the last are filled up, so that nothing compiles twice.
         """
         done = 0
         while done < len(units):
             some = units[done : done + self.chunk]
             try:
-                found = jax.block_until_ready(self.maps(np.resize(some, self.chunk), len(some)))
+                for part, found in self._sent(some):
+                    yield part, found
+                    done += len(part)
             except (MemoryError, jax.errors.JaxRuntimeError) as error:
                 self._halve(error)
-                continue
-            yield some, found
-            done += len(some)
 
     def _halve(self, error: Exception) -> None:
         """Half as many units at once from now on, if it was memory that ran out; raises what cannot be helped."""
@@ -254,15 +255,38 @@ class LayerUnits:
             stacklevel=2,
         )
 
-    def maps(self, units: np.ndarray, count: int | None = None) -> Array:
-        """The maps (b, 1, h, w, c) of units (b,), of which the first `count` are looked at."""
+    def maps(self, units: np.ndarray) -> Array:
+        """The maps (b, 1, h, w, c) of units (b,), all at once."""
         if isinstance(self.walk, Walk):
             return self.walk.maps(self.name, self.state, units)
+        return jnp.concatenate([found[: len(part)] for part, found in self._sent(units)])
+
+    def _sent(self, units: np.ndarray) -> Iterator[tuple[np.ndarray, Array]]:
+        """Sends units back at once; see `chunks`."""
+        if isinstance(self.walk, Walk):
+            yield units, jax.block_until_ready(self.walk.maps(self.name, self.state, np.resize(units, self.chunk)))
+            return
         assert isinstance(self.state, LayerPass)
-        seeds = self.plain.seeds(self.state, units)
-        signal = np.zeros((math.prod(self.walk.bottom), len(units)), np.float32)
-        signal[:, :count] = self.walk(seeds[:, :count])
-        return self.plain.finish(self.state, units, bottom(self.engine.links[self.name]), signal)
+        avals, below = self.engine.anatomy.program.avals, bottom(self.engine.links[self.name])
+        start, end = avals[self.engine.anatomy.find(self.name).node.operands[0]], avals[below]
+        seeds = (
+            self.plain.seeds(self.state, np.resize(part, width))[:, : len(part)]
+            for part, width in _pieces(units, start.size, self.chunk)
+        )
+        signal = self.walk(seeds, len(units))
+        done = 0
+        for part, width in _pieces(units, end.size, self.chunk):
+            turned = np.zeros((width, end.size), np.float32)
+            loops.turn(signal, done, turned[: len(part)])
+            done += len(part)
+            yield part, jax.block_until_ready(self.plain.finish(self.state, np.resize(part, width), below, turned))
+
+
+def _pieces(units: np.ndarray, each: int, chunk: int) -> Iterator[tuple[np.ndarray, int]]:
+    """Units in parts for which arrays of so many numbers a unit are small, and how many a part of a chunk may have."""
+    width = fitting(chunk, 4 * each, _SMALL)
+    for first in range(0, len(units), width):
+        yield units[first : first + width], width
 
 
 def _study(model: Any, shape: tuple[int, ...], dtype: Any, precision: str) -> Anatomy:

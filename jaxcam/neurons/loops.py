@@ -35,7 +35,7 @@ def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @_compiled
-def plan(layout, rows, entries):
+def plan(layout: Layout, rows: np.ndarray, entries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Which products give which rows.
 
     Args:
@@ -77,7 +77,17 @@ def plan(layout, rows, entries):
 
 
 @_compiled
-def fill(layout, tiles, products, kernel, rows, channels, entries, factors, weights):
+def fill(
+    layout: Layout,
+    tiles: np.ndarray,
+    products: np.ndarray,
+    kernel: np.ndarray,
+    rows: np.ndarray,
+    channels: np.ndarray,
+    entries: np.ndarray,
+    factors: np.ndarray,
+    weights: np.ndarray,
+) -> None:
     """Writes the matrices of some tiles: for a row and an entry, the kernel's number between them times a factor.
 
     Args:
@@ -111,7 +121,15 @@ def fill(layout, tiles, products, kernel, rows, channels, entries, factors, weig
 
 
 @_compiled
-def multiply(tiles, products, weights, signal, part, added, sums):
+def multiply(
+    tiles: np.ndarray,
+    products: np.ndarray,
+    weights: np.ndarray,
+    signal: np.ndarray,
+    part: np.ndarray,
+    added: bool,
+    sums: np.ndarray,
+) -> None:
     """The rows of some tiles.
 
     Args:
@@ -140,9 +158,21 @@ def multiply(tiles, products, weights, signal, part, added, sums):
 
 
 @_compiled
-def add(signal, sources, targets, factors, base, sums):
+def add(
+    signal: np.ndarray, sources: np.ndarray, targets: np.ndarray, factors: np.ndarray, base: int, sums: np.ndarray
+) -> None:
     """Adds rows of a signal (n, b), times factors, to rows of sums (m, b), of which the first is row `base`."""
     for i in range(len(sources)):
         source, target, factor = signal[sources[i]], sums[targets[i] - base], factors[i]
         for b in range(signal.shape[1]):
             target[b] += source[b] * factor
+
+
+@_compiled
+def turn(values: np.ndarray, first: int, turned: np.ndarray) -> None:
+    """Some columns of values (n, b'), from one on, as rows (b, n)."""
+    for start in range(0, len(values), 64):
+        stop = min(start + 64, len(values))
+        for b in range(len(turned)):
+            for i in range(start, stop):
+                turned[b, i] = values[i, first + b]

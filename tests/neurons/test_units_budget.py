@@ -50,16 +50,16 @@ def test_a_container_has_what_it_may_take(tmp_path, monkeypatch):
 
 
 def failing(monkeypatch, most, error):
-    """Maps of more units than `most` at once run out of memory."""
-    asked, real = [], LayerUnits.maps
+    """More units than `most` at once run out of memory."""
+    asked, real = [], LayerUnits._sent
 
-    def maps(self, units, count=None):
+    def sent(self, units):
         asked.append(len(units))
         if len(units) > most:
             raise error
-        return real(self, units, count)
+        return real(self, units)
 
-    monkeypatch.setattr(LayerUnits, "maps", maps)
+    monkeypatch.setattr(LayerUnits, "_sent", sent)
     return asked
 
 
