@@ -36,7 +36,7 @@ class Extent:
     network: str = "resnet50"
     convolutions: int | None = None
     layer: str = "layer3.3.conv2"
-    units: tuple[int, ...] = (1, 8, 32, 64, 128)
+    units: tuple[int, ...] = (1, 8, 32, 128, 256)
     sides: tuple[int, ...] = (96, 128, 160, 192, 224)
     batches: tuple[int, ...] = (1, 2, 4, 8, 16)
     devices: tuple[int, ...] = (1, 2, 8)
@@ -123,14 +123,14 @@ def over_batches(extent: Extent, seed: int) -> Curve:
 
 
 def unit_sides(given: Subject, layer: str, count: int) -> dict[str, Callable[[], object]]:
-    """So many units of a layer, on either side; jaxcam's chunks are as large as Captum's batches."""
+    """So many units of a layer, on either side."""
     chosen, ours = np.arange(count), our_units(given, layer, count)
     return {JAXCAM: ours, CAPTUM: lambda: captum_batched(given, layer, chosen, COPIES)}
 
 
 def our_units(given: Subject, layer: str, count: int) -> Callable[[], np.ndarray]:
     """jaxcam's side: forward pass, ways back, cosines."""
-    side = Ours(given, [layer], int((1 << 30) * (given.x.shape[1] / 224) ** 2), asked=count)
+    side = Ours(given, [layer], None, asked=count)
     return lambda: side.similarities(side.layer(side.image(), layer), np.arange(count))
 
 
