@@ -31,7 +31,7 @@ JAXCAM, CAPTUM = "jaxcam", "Captum, batched by hand"
 
 @dataclasses.dataclass(frozen=True)
 class Extent:
-    """Of which network, and how far the curves go. Devices share the largest number of units."""
+    """Of which network, and how far the curves go."""
 
     network: str = "resnet50"
     convolutions: int | None = None
@@ -147,7 +147,7 @@ def over_devices(extent: Extent, seed: int, quick: bool) -> Curve:
 
 
 def _over_devices_here(extent: Extent, seed: int) -> Curve:
-    given, count = extent.subject(extent.side, 1, seed), max(extent.units)
+    given, count = extent.subject(extent.side, 1, seed), 2 * COPIES  # few enough for the plain pass, which is dealt out
     label = f"virtual devices of one processor, {count} units of {extent.layer}"
     curve = Curve("Devices", label, list(extent.devices))
     alone: np.ndarray | None = None
@@ -218,7 +218,7 @@ def draw(curves: Sequence[Curve]) -> Any:
                     axes.plot(curve.at, series, color=SERIES[i], marker=MARKERS[i], label=name)
                 axes.set_xlim(left=0)
                 axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
-                axes.set_ylim(bottom=0)
+                axes.set_ylim(0, 1.08 * max((max(series) for series in values.values()), default=1) or 1)
                 axes.set_ylabel(label if column == 0 else "")
             panels[0][column].set_title(curve.title)
             panels[1][column].set_xlabel(curve.label.replace(", ", ",\n"))
