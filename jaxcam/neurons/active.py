@@ -24,7 +24,6 @@ import dataclasses
 import functools
 import itertools
 import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -131,10 +130,11 @@ class Step:
         )
         self.tiles, self.products = loops.plan(layout, rows, above.starts)
         heights, ends = self.tiles[:, 1] - self.tiles[:, 0], np.append(0, self.products[:, 2].cumsum())
+        heights = -(-heights // loops.ROWS) * loops.ROWS
         # For each tile, where its weights end.
         self.ends = np.cumsum(heights * (ends[self.tiles[:, 3]] - ends[self.tiles[:, 2]]))
-        self.weights = np.empty(self.ends[-1] if len(self.ends) else 0, np.float32)
-        kernel = np.ascontiguousarray(convolution.kernel, np.float32)
+        self.weights = np.zeros(self.ends[-1] if len(self.ends) else 0, np.float32)
+        kernel = np.array(convolution.kernel, np.float32, order="C")
         made_of = kernel, rows, wanted % c, above.flat, factors.astype(np.float32)
         shares = [self.tiles[run] for run in self.shares(workers())]
         with ThreadPoolExecutor(workers()) as pool:
@@ -147,16 +147,6 @@ class Step:
         edges = [0, *(int(cut) for cut in np.searchsorted(work, shares)), len(work)]
         return [slice(*pair) for pair in itertools.pairwise(edges) if pair[0] < pair[1]]
 
-    def groups(self, run: slice, columns: int, numbers: int) -> Iterator[np.ndarray]:
-        """The tiles of a run in groups whose rows and weights are at most so many numbers, but one tile at least."""
-        ends, first = self.ends + self.tiles[:, 1] * columns, run.start
-        while first < run.stop:
-            before = ends[first - 1] if first else 0
-            last = int(np.searchsorted(ends, before + numbers, "right"))
-            last = min(max(first + 1, last), run.stop)
-            yield self.tiles[first:last]
-            first = last
-
     @property
     def bytes(self) -> int:
         """What the weights take."""
@@ -167,7 +157,7 @@ class Step:
         """About how many weights the step keeps."""
         kh, kw = convolution.kernel.shape[:2]
         h, w, _ = convolution.input_shape
-        return int(len(above.flat) * kh * kw * max(1.0, len(wanted) / (h * w)))
+        return int(len(above.flat) * kh * kw * (len(wanted) / (h * w) + loops.ROWS / 2))
 
 
 class Skip:
@@ -185,7 +175,6 @@ class Skip:
         factors = np.ones(len(flat)) if factor is None else factor.reshape(-1)[flat]
         self.factors = factors.astype(np.float32)
 
-    def add(self, current: np.ndarray, rows: slice, sums: np.ndarray) -> None:
-        """Adds what comes back to the sums of some of the wanted cotangents."""
-        found = slice(*np.searchsorted(self.targets, (rows.start, rows.stop)))
-        loops.add(current, self.sources[found], self.targets[found], self.factors[found], rows.start, sums)
+    def add(self, above: np.ndarray, sums: np.ndarray) -> None:
+        """Adds what comes back to the sums of the wanted cotangents."""
+        loops.add(above, self.sources, self.targets, self.factors, sums)

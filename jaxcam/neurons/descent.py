@@ -13,22 +13,13 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import scipy.linalg.cython_blas  # noqa: F401 - compiled loops multiply with it; loaded, it is limited to one thread
-import threadpoolctl
 
 from jaxcam.neurons import loops
 from jaxcam.neurons.active import Entries, Skip, Step, workers
 from jaxcam.neurons.arena import Arena
 
-# How many numbers, weights and results, a thread works on before it asks for more.
-_GROUP = 1 << 20
 # How many shares of a step there are for each thread: the more, the sooner one helps out another that was held up.
 _SHARES = 4
-
-
-@functools.cache
-def _blas() -> threadpoolctl.ThreadpoolController:
-    return threadpoolctl.ThreadpoolController()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,17 +82,19 @@ class ActivePass:
             b: how many units they are of.
 
         Returns:
-            (h·w·c, b) the cotangents of the value below the last; the next call takes their memory.
+            (h·w·c, b') the cotangents of the value below the last, b' ≥ b; the next call takes their memory.
         """
-        top, done = self.stops[0], 0
+        top, done, asked = self.stops[0], 0, b
+        b = -(-b // loops.COLUMNS) * loops.COLUMNS
         self.arena.begin(self.rows * b * 3 // 2)  # gaps are lost between arrays; what is not touched takes no memory
         first = self.arena.take(len(top.active.wanted), b)
         for part in cotangents:
             first[:, done : done + part.shape[1]] = part[top.active.wanted]
             done += part.shape[1]
+        first[:, asked:] = 0
         sums, settled = {top.key: first}, set()
         skips: dict[int, list[tuple[Skip, np.ndarray]]] = {}  # added where the next step arrives, or at the end
-        with _blas().limit(limits=1, user_api="blas"), ThreadPoolExecutor(workers()) as pool:
+        with ThreadPoolExecutor(workers()) as pool:
             for stop in self.stops:
                 used = [above for _, above in skips.get(stop.key, [])]
                 current = self._arrived(sums.pop(stop.key, None), skips.pop(stop.key, []), b)
@@ -116,12 +109,13 @@ class ActivePass:
                     if finish is not None and finish.summed:
                         finish = None
                     known, added = sums.pop(below, None), skips.pop(below, [])
-                    result = known if known is not None and not (finish and finish.moved) else None
-                    if result is None:
-                        result = self.arena.take(len(way.wanted), b)
-                    self._run(way, current, known, added, finish, result, pool)
-                    sums[below] = result
                     used += [above for _, above in added]
+                    if len(added) > 1:
+                        known = self._arrived(known, added[:-1], b)
+                    moved = finish is not None and finish.moved
+                    result = self.arena.take(len(way.wanted), b) if known is None or moved else known
+                    self._run(way, current, known, added[-1:], finish, result, pool)
+                    sums[below] = result
                     if known is not None and known is not result:
                         used.append(known)
                     if finish is not None:
@@ -138,7 +132,7 @@ class ActivePass:
         if known is None:
             known = np.zeros((len(skips[0][0].wanted), b), np.float32)
         for skip, above in skips:
-            skip.add(above, slice(0, len(known)), known)
+            skip.add(above, known)
         return known
 
     def _settle(self, active: Entries, values: np.ndarray) -> np.ndarray:
@@ -148,7 +142,7 @@ class ActivePass:
             if active.summed:
                 moved[:] = 0
                 count = len(active.place)
-                loops.add(values, np.arange(count), active.place, np.ones(count, np.float32), 0, moved)
+                loops.add(values, np.arange(count), active.place, np.ones(count, np.float32), moved)
             else:
                 moved[active.place] = values
             self.arena.give(values)
@@ -165,24 +159,16 @@ class ActivePass:
         result: np.ndarray,
         pool: ThreadPoolExecutor,
     ) -> None:
-        """One step, added to what is known already and to skips, and settled if nothing else is to come."""
-        b = current.shape[1]
-        moved = finish is not None and finish.moved
+        """One step, added to what is known already and to a skip, and settled if nothing else is to come."""
+        nothing, nowhere = np.empty((0, current.shape[1]), np.float32), np.empty(0, np.int64)
+        added = nothing, nowhere, nowhere, np.empty(0, np.float32)
+        for skip, above in skips:
+            added = above, skip.sources, skip.targets, skip.factors
+        places = finish.place if finish is not None and finish.moved else nowhere
+        known = nothing if known is None else known
 
         def work(run: slice) -> None:
-            part = np.empty((np.diff(step.tiles[run, :2]).max(), b), np.float32)
-            for tiles in step.groups(run, b, _GROUP):
-                first, last = tiles[0, 0], tiles[-1, 1]
-                if known is not None:
-                    values = known[first:last]
-                else:
-                    values = np.empty((last - first, b), np.float32) if moved else result[first:last]
-                loops.multiply(tiles, step.products, step.weights, current, part, known is not None, values)
-                for skip, above in skips:
-                    skip.add(above, slice(first, last), values)
-                if finish is not None and self.guided:
-                    np.maximum(values, 0, out=values)
-                if moved and finish is not None:
-                    result[finish.place[first:last]] = values
+            made = step.tiles[run], step.products, step.weights
+            loops.send(*made, current, known, *added, finish is not None and self.guided, places, result)
 
         list(pool.map(work, step.shares(_SHARES * workers())))

@@ -109,7 +109,7 @@ def test_a_walk_down_any_chain_equals_loops_over_all_pixels(seed):
     guided = bool(seed % 2)
     cotangents = rng.normal(size=(int(np.prod(stages[0].above)), 5)).astype(np.float32)
     before = cotangents.copy()
-    found = ActivePass(stops(stages), stages[-1].convolution.input_shape, guided)([cotangents], 5)
+    found = ActivePass(stops(stages), stages[-1].convolution.input_shape, guided)([cotangents], 5)[:, :5]
     wanted = [sent_back(stages, cotangents[:, b].reshape(stages[0].above), guided).reshape(-1) for b in range(5)]
     np.testing.assert_array_equal(cotangents, before)
     close(found.T, np.stack(wanted), TOLERANCE)
@@ -140,7 +140,7 @@ def test_sums_of_convolutions_and_skips_equal_loops_over_all_pixels(seed, guided
     order = [slice(None), slice(None, None, -1)][seed % 2]
     walk = ActivePass([Stop(0, upper, ways[order]), Stop(1, lower, below[order])], shape, guided)
     cotangents = rng.normal(size=(h * w * c, 4)).astype(np.float32)
-    found = walk([cotangents[:, :1], cotangents[:, 1:]], 4)
+    found = walk([cotangents[:, :1], cotangents[:, 1:]], 4)[:, :4]
     for b in range(4):
         clip = (lambda v: np.maximum(v, 0)) if guided else (lambda v: v)
         top = clip(cotangents[:, b].reshape(shape).astype(float)) * (masks[0] != 0)

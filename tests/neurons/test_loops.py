@@ -20,7 +20,7 @@ def test_each_loop_is_compiled_once_for_all_networks():
             sender = image.layer(layer)
             list(sender.chunks(np.arange(2)))
     assert isinstance(sender.walk, ActivePass)
-    for loop in (loops.plan, loops.fill, loops.multiply, loops.add, loops.turn):
+    for loop in (loops.plan, loops.fill, loops.send, loops.add, loops.turn):
         assert len(loop.signatures) == 1, loop.__name__
 
 
