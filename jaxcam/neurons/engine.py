@@ -41,6 +41,8 @@ _WAYS: dict[Any, tuple[Anatomy, Ways]] = {}
 _KEPT = 4
 # Units for which matrices between active entries are worth making: that takes as long as they save for about so many.
 _WORTH = 192
+# More units abreast in the active pass are no faster: rows of signals lie too far apart for the caches.
+_ABREAST = 128
 # Bytes of arrays that the system keeps at hand; larger ones it brings page by page, each time.
 _SMALL = 1 << 24
 
@@ -142,7 +144,7 @@ class Engine:
         avals, place = self.anatomy.program.avals, self.anatomy.find(name)
         # Seeds and maps are whole; of maps there are two, as they change their order of axes.
         whole = math.prod(avals[place.node.operands[0]].shape) + 2 * math.prod(avals[self.anatomy.x].shape)
-        return fitting(units, 4 * (walk.rows + whole), useful(self.memory - walk.bytes))
+        return fitting(min(units, _ABREAST), 4 * (walk.rows + whole), useful(self.memory - walk.bytes))
 
     def image(self, x: Array) -> ImageUnits:
         """Runs the network forward for one image (1, h, w, c)."""

@@ -21,10 +21,10 @@ from llvmlite import binding, ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-# Of the sums kept in registers at once: rows, and numbers in a register; two registers a row. Half of what there is at
-# least is needed for them (AVX-512 has 32 registers; others 16, or 32 half as long).
-ROWS, _LANES = (8, 16) if binding.get_host_cpu_features().get("avx512f") else (4, 8)
-COLUMNS = 2 * _LANES
+# Sums kept in registers at once: rows, and registers a row. AVX-512 has 32 registers of 16 numbers, others have 16 of 8
+# or 32 of 4.
+ROWS, _REGISTERS, _LANES = (4, 4, 16) if binding.get_host_cpu_features().get("avx512f") else (4, 2, 8)
+COLUMNS = _REGISTERS * _LANES
 # How many terms of a sum are added before the next tile: their signals stay in the fastest cache.
 _TERMS = 64
 
@@ -75,7 +75,7 @@ def tile(context, weights, start, signal, row, column, sums, target, count):  # 
             return builder.add(builder.mul(index, length), column)
 
         slots = {}
-        for r, v in np.ndindex(ROWS, 2):
+        for r, v in np.ndindex(ROWS, _REGISTERS):
             index = builder.add(corner(builder.add(target, number(r)), far_row), number(v * _LANES))
             slots[r, v] = cgutils.alloca_once(builder, vector), place(far, index)
             builder.store(builder.load(slots[r, v][1], align=4), slots[r, v][0])
@@ -85,13 +85,15 @@ def tile(context, weights, start, signal, row, column, sums, target, count):  # 
         everywhere = ir.Constant(ir.VectorType(ir.IntType(32), _LANES), [0] * _LANES)
         with cgutils.for_range(builder, count, intp=ir.IntType(64)) as loop:
             index = corner(builder.add(row, loop.index), near_row)
-            terms = [builder.load(place(near, builder.add(index, number(v * _LANES))), align=4) for v in range(2)]
+            terms = [
+                builder.load(place(near, builder.add(index, number(v * _LANES))), align=4) for v in range(_REGISTERS)
+            ]
             first = builder.add(start, builder.mul(loop.index, number(ROWS)))
             for r in range(ROWS):
                 weight = builder.load(builder.gep(numbers, [builder.add(first, number(r))]))
                 one = builder.insert_element(nothing, weight, ir.Constant(ir.IntType(32), 0))
                 weight = builder.shuffle_vector(one, nothing, everywhere)
-                for v in range(2):
+                for v in range(_REGISTERS):
                     slot = slots[r, v][0]
                     builder.store(builder.call(multiply_add, [weight, terms[v], builder.load(slot)]), slot)
         for slot, target_place in slots.values():
@@ -106,19 +108,19 @@ def tile(context, weights, start, signal, row, column, sums, target, count):  # 
 def _product(
     weights: np.ndarray, start: int, signal: np.ndarray, near: int, count: int, sums: np.ndarray, part: np.ndarray
 ) -> None:
-    """Adds a matrix (m, count), in blocks of rows, times some rows of a signal (n, b) to sums (m, b)."""
+    """Adds a matrix (m, count), in blocks of rows, times `count` rows of a signal (n, b) to sums (m, b)."""
     whole = len(sums) // ROWS * ROWS
     for done in range(0, count, _TERMS):
         terms, begin = min(_TERMS, count - done), start + done * ROWS
         for column in range(0, signal.shape[1], COLUMNS):
             for row in range(0, whole, ROWS):
-                tile(weights, begin + row * count, signal, near + done, column, sums, row, terms)
+                tile(weights, begin + row * count, signal, near + done, column, sums, row, terms)  # type: ignore[call-arg]
     if whole < len(sums):
         part[:] = 0
         for done in range(0, count, _TERMS):
             terms, begin = min(_TERMS, count - done), start + done * ROWS + whole * count
             for column in range(0, signal.shape[1], COLUMNS):
-                tile(weights, begin, signal, near + done, column, part, 0, terms)
+                tile(weights, begin, signal, near + done, column, part, 0, terms)  # type: ignore[call-arg]
         for row in range(whole, len(sums)):
             for b in range(signal.shape[1]):
                 sums[row, b] += part[row - whole, b]
