@@ -49,8 +49,10 @@ def test_without_a_place_to_keep_it_a_loop_is_compiled_all_the_same(monkeypatch)
 
 PRODUCT = """
 import llvmlite.binding, numpy as np
+features = llvmlite.binding.get_host_cpu_features()
 if {plain}:
-    llvmlite.binding.get_host_cpu_features = dict
+    features["avx512f"] = False
+    llvmlite.binding.get_host_cpu_features = lambda: features
 from jaxcam.neurons import loops
 rng, worst = np.random.default_rng(0), 0
 for rows, count, blocks in ((1, 1, 1), (4, 64, 2), (7, 65, 1), (33, 200, 3), (16, 3, 1)):
