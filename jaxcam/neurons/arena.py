@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 
 
@@ -13,11 +15,17 @@ class Arena:
         self._taken: dict[int, int] = {}  # from where to where
 
     def begin(self, size: int) -> None:
-        """Has room for so many numbers; whatever was taken before is free again."""
+        """Has room for so many numbers; what was taken before is free again, but what somebody still holds."""
         self._taken.clear()
-        if size > len(self._memory):
-            self._memory = np.empty(0, np.float32)  # not both at once
+        held = sys.getrefcount(self._memory) > 2  # one is ours, one the call's; every array taken is another
+        if size > len(self._memory) or held:
+            self.forget()  # not both at once
             self._memory = np.empty(size, np.float32)
+
+    def forget(self) -> None:
+        """Gives the memory up."""
+        self._taken.clear()
+        self._memory = np.empty(0, np.float32)
 
     def take(self, rows: int, columns: int) -> np.ndarray:
         """An array (rows, columns) of any numbers, in the smallest gap it fits into; fresh memory if in none."""

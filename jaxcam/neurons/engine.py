@@ -21,6 +21,7 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxcam.neurons import loops
+from jaxcam.neurons.arena import Arena
 from jaxcam.neurons.backward import LayerPass, all_replacements, starts_alone
 from jaxcam.neurons.budget import bytes_per_unit, chunk_memory, fitting, useful
 from jaxcam.neurons.chain import Link, bottom, is_convolution, links_below
@@ -99,6 +100,7 @@ class Engine:
         all_replacements(self.anatomy, self.rule)  # an operation without a rule is told before anything runs
         self.links = {name: self._links(name) for name in self.layers}
         self.mesh = mesh_for(1, self.arrays)
+        self.arena = Arena()
 
     @functools.cached_property
     def ways(self) -> Ways:
@@ -172,7 +174,7 @@ class ImageUnits:
 
     @functools.cached_property
     def _footing(self) -> Footing:
-        return Footing(self._plain, guided=self.engine.rule == "guided")
+        return Footing(self._plain, self.engine.rule == "guided", self.engine.arena)
 
     def _active(self, name: str) -> ActivePass | None:
         """The active pass below a layer, where there is one and its matrices fit."""

@@ -23,11 +23,12 @@ class Footing:
     Args:
         walk: the image on its way up.
         guided: whether cotangents are clipped at zero at every ReLU.
+        arena: memory to go down in.
     """
 
-    def __init__(self, walk: Walk, guided: bool) -> None:
+    def __init__(self, walk: Walk, guided: bool, arena: Arena) -> None:
         self.walk, self.anatomy, self.guided = walk, walk.ways.anatomy, guided
-        self._arena = Arena()
+        self._arena = arena
         self._facts: dict[Value, dict[str, Any]] = {}
         self._entries: dict[Value, Entries] = {}
         self._ways: dict[Value, list[tuple[int, Step | Skip]]] = {}
@@ -67,6 +68,7 @@ class Footing:
         """Gives up the matrices, and what they would be made of."""
         for known in (self._facts, self._entries, self._ways):
             known.clear()
+        self._arena.forget()
 
     def bytes(self, links: list[Link]) -> int:
         """About how many bytes the matrices of some links take, and the lists of their entries."""

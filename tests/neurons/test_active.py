@@ -10,6 +10,7 @@ from neurons_nets import NETS, Net, convolve, max_pool, net, norm_parameters, no
 from neurons_twins import close
 
 from jaxcam.neurons import descent
+from jaxcam.neurons import engine as engine_module
 from jaxcam.neurons.active import Convolution, Skip, Step, entries
 from jaxcam.neurons.budget import bytes_per_unit
 from jaxcam.neurons.cuts import Walk
@@ -348,6 +349,17 @@ def test_units_come_in_any_order_and_as_often_as_asked(pooled):
     sender = Engine(pooled.model, pooled.x.shape, ["b"], "guided").image(pooled.x).layer("b")
     whole = np.asarray(sender.maps(np.arange(5)))
     close(sender.maps(np.array([4, 0, 4, 2])), whole[[4, 0, 4, 2]], TOLERANCE)
+
+
+def test_layers_may_be_gone_through_side_by_side(pooled, monkeypatch):
+    monkeypatch.setattr(engine_module, "_SMALL", 1)  # each map in a part of its own
+    engine = Engine(pooled.model, pooled.x.shape, ["b", "c"], "guided")
+    b, c = (engine.image(pooled.x).layer(name) for name in ("b", "c"))
+    wanted = [np.asarray(sender.maps(np.arange(4))) for sender in (b, c)]
+    both = list(zip(b.chunks(np.arange(4)), c.chunks(np.arange(4)), strict=True))
+    assert len(both) == 4
+    for i, whole in enumerate(wanted):
+        np.testing.assert_array_equal(np.concatenate([np.asarray(pair[i][1]) for pair in both]), whole)
 
 
 def test_a_small_memory_budget_goes_the_plain_way_unit_by_unit(pooled):
