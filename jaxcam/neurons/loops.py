@@ -12,6 +12,7 @@ sizes: it is compiled once on a machine, and kept on disk.
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -42,6 +43,7 @@ class Layout(NamedTuple):
 
 
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    function = inspect.unwrap(function)  # as it is written, where a checker of types has wrapped it
     try:
         return numba.njit(function, nogil=True, cache=True, error_model="numpy")
     except RuntimeError:  # nowhere to keep it: neither beside this file nor in the user's cache
