@@ -31,7 +31,7 @@ import numpy as np
 from jaxcam.neurons import loops
 
 # Rows a matrix product should have at least; below, neighboring pixels share one.
-_ROWS = 24
+_ROWS = int(__import__('os').environ.get('RR','24'))
 
 
 def workers() -> int:
@@ -133,7 +133,7 @@ class Step:
         heights = -(-heights // loops.ROWS) * loops.ROWS
         # For each tile, where its weights end.
         self.ends = np.cumsum(heights * (ends[self.tiles[:, 3]] - ends[self.tiles[:, 2]]))
-        self.weights = np.zeros(self.ends[-1] if len(self.ends) else 0, np.float32)
+        self.weights = np.empty(self.ends[-1] if len(self.ends) else 0, np.float32)
         kernel = np.array(convolution.kernel, np.float32, order="C")
         made_of = kernel, rows, wanted % c, above.flat, factors.astype(np.float32)
         shares = [self.tiles[run] for run in self.shares(workers())]
@@ -175,6 +175,3 @@ class Skip:
         factors = np.ones(len(flat)) if factor is None else factor.reshape(-1)[flat]
         self.factors = factors.astype(np.float32)
 
-    def add(self, above: np.ndarray, sums: np.ndarray) -> None:
-        """Adds what comes back to the sums of the wanted cotangents."""
-        loops.add(above, self.sources, self.targets, self.factors, sums)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 
 import numpy as np
@@ -27,18 +28,18 @@ class Arena:
         self._taken.clear()
         self._memory = np.empty(0, np.float32)
 
-    def take(self, rows: int, columns: int) -> np.ndarray:
-        """An array (rows, columns) of any numbers, in the smallest gap it fits into; fresh memory if in none."""
-        size, gaps, end = rows * columns, [], 0
+    def take(self, *shape: int) -> np.ndarray:
+        """An array of any numbers, in the smallest gap it fits into; fresh memory if in none."""
+        size, gaps, end = math.prod(shape), [], 0
         for start, stop in [*sorted(self._taken.items()), (len(self._memory), 0)]:
             if size <= start - end:
                 gaps.append((start - end, end))
             end = stop
         if not gaps or not size:
-            return np.empty((rows, columns), np.float32)
+            return np.empty(shape, np.float32)
         start = min(gaps)[1]
         self._taken[start] = start + size
-        return self._memory[start : start + size].reshape(rows, columns)
+        return self._memory[start : start + size].reshape(shape)
 
     def give(self, array: np.ndarray) -> None:
         """Takes back what `take` gave; another array is left alone."""

@@ -82,25 +82,26 @@ class ActivePass:
             b: how many units they are of.
 
         Returns:
-            (h·w·c, b') the cotangents of the value below the last, b' ≥ b; the next call takes their memory.
+            (g, h·w·c, COLUMNS) the cotangents of the value below the last, units in groups, the last of them filled up;
+            the next call takes their memory.
         """
-        top, done, asked = self.stops[0], 0, b
-        b = -(-b // loops.COLUMNS) * loops.COLUMNS
-        self.arena.begin(self.rows * b * 3 // 2)  # gaps are lost between arrays; what is not touched takes no memory
-        first = self.arena.take(len(top.active.wanted), b)
+        top, done, groups = self.stops[0], 0, -(-b // loops.COLUMNS)
+        self.arena.begin(self.rows * groups * loops.COLUMNS * 3 // 2)  # gaps are lost; untouched, they take no memory
+        first = self._take(groups, len(top.active.wanted))
         for part in cotangents:
-            first[:, done : done + part.shape[1]] = part[top.active.wanted]
+            loops.gather(part, top.active.wanted, done, first)
             done += part.shape[1]
-        first[:, asked:] = 0
-        sums, settled = {top.key: first}, set()
+        first[-1, :, done - (groups - 1) * loops.COLUMNS :] = 0
+        sums, seen = {top.key: first}, {}
         skips: dict[int, list[tuple[Skip, np.ndarray]]] = {}  # added where the next step arrives, or at the end
         with ThreadPoolExecutor(workers()) as pool:
             for stop in self.stops:
                 used = [above for _, above in skips.get(stop.key, [])]
-                current = self._arrived(sums.pop(stop.key, None), skips.pop(stop.key, []), b)
-                if stop.key not in settled:
-                    current = self._settle(stop.active, current)
+                current = self._arrived(sums.pop(stop.key, None), skips.pop(stop.key, []))
+                if stop.key not in seen:
+                    current, seen[stop.key] = self._settle(stop.active, current, pool)
                 used.append(current)
+                listed = self._listed(seen.pop(stop.key), pool)
                 for below, way in stop.ways:
                     if isinstance(way, Skip):
                         skips.setdefault(below, []).append((way, current))
@@ -111,56 +112,72 @@ class ActivePass:
                     known, added = sums.pop(below, None), skips.pop(below, [])
                     used += [above for _, above in added]
                     if len(added) > 1:
-                        known = self._arrived(known, added[:-1], b)
+                        known = self._arrived(known, added[:-1])
                     moved = finish is not None and finish.moved
-                    result = self.arena.take(len(way.wanted), b) if known is None or moved else known
-                    self._run(way, current, known, added[-1:], finish, result, pool)
+                    result = self._take(groups, len(way.wanted)) if known is None or moved else known
+                    rows = np.empty((groups, len(way.wanted)), np.bool_)
+                    self._run(way, (current, *listed), known, added[-1:], finish, (result, rows), pool)
                     sums[below] = result
                     if known is not None and known is not result:
                         used.append(known)
                     if finish is not None:
-                        settled.add(below)
+                        seen[below] = rows
                 waiting = {id(above) for some in skips.values() for _, above in some}
                 for values in used:
                     if id(values) not in waiting:
                         self.arena.give(values)
         (below,) = {*sums, *skips}
-        return self._arrived(sums.get(below), skips.get(below, []), b)
+        return self._arrived(sums.get(below), skips.get(below, []))
 
-    def _arrived(self, known: np.ndarray | None, skips: list[tuple[Skip, np.ndarray]], b: int) -> np.ndarray:
+    def _take(self, groups: int, rows: int) -> np.ndarray:
+        return self.arena.take(groups, rows, loops.COLUMNS)
+
+    def _arrived(self, known: np.ndarray | None, skips: list[tuple[Skip, np.ndarray]]) -> np.ndarray:
         """The sum of what came to a value."""
         if known is None:
-            known = np.zeros((len(skips[0][0].wanted), b), np.float32)
+            skip, above = skips[0]
+            known = np.zeros((len(above), len(skip.wanted), loops.COLUMNS), np.float32)
         for skip, above in skips:
-            skip.add(above, known)
+            for group, sums in zip(above, known, strict=True):
+                loops.add(group, skip.sources, skip.targets, skip.factors, sums)
         return known
 
-    def _settle(self, active: Entries, values: np.ndarray) -> np.ndarray:
-        """From cotangents of a value to those of what was rectified: pooling undone, clipped."""
+    def _settle(self, active: Entries, values: np.ndarray, pool: ThreadPoolExecutor) -> tuple[np.ndarray, np.ndarray]:
+        """From cotangents of a value to those of what was rectified: pooling undone, clipped; and which are not zero."""
+        settled = self._take(len(values), len(active.flat)) if active.moved else values
+        seen, count = np.empty(settled.shape[:2], np.bool_), len(active.place)
+        every, ones = np.arange(count), np.ones(count, np.float32)
+
+        def work(group: int) -> None:
+            if active.moved:
+                settled[group] = 0
+                loops.add(values[group], every, active.place, ones, settled[group])
+            loops.settle(settled[group], self.guided, seen[group])
+
+        list(pool.map(work, range(len(values))))
         if active.moved:
-            moved = self.arena.take(len(active.flat), values.shape[1])
-            if active.summed:
-                moved[:] = 0
-                count = len(active.place)
-                loops.add(values, np.arange(count), active.place, np.ones(count, np.float32), moved)
-            else:
-                moved[active.place] = values
             self.arena.give(values)
-            values = moved
-        return np.maximum(values, 0, out=values) if self.guided else values
+        return settled, seen
+
+    def _listed(self, seen: np.ndarray, pool: ThreadPoolExecutor) -> tuple[np.ndarray, np.ndarray]:
+        """Which entries count, for each group: see `loops.listed`."""
+        groups, n = seen.shape
+        entries, starts = np.empty((groups, n), np.int32), np.empty((groups, n + 1), np.int32)
+        list(pool.map(loops.listed, seen, entries, starts))
+        return entries, starts
 
     def _run(
         self,
         step: Step,
-        current: np.ndarray,
+        signal: tuple[np.ndarray, np.ndarray, np.ndarray],
         known: np.ndarray | None,
         skips: list[tuple[Skip, np.ndarray]],
         finish: Entries | None,
-        result: np.ndarray,
+        result: tuple[np.ndarray, np.ndarray],
         pool: ThreadPoolExecutor,
     ) -> None:
         """One step, added to what is known already and to a skip, and settled if nothing else is to come."""
-        nothing, nowhere = np.empty((0, current.shape[1]), np.float32), np.empty(0, np.int64)
+        nothing, nowhere = np.empty((len(signal[0]), 0, loops.COLUMNS), np.float32), np.empty(0, np.int64)
         added = nothing, nowhere, nowhere, np.empty(0, np.float32)
         for skip, above in skips:
             added = above, skip.sources, skip.targets, skip.factors
@@ -169,6 +186,6 @@ class ActivePass:
 
         def work(run: slice) -> None:
             made = step.tiles[run], step.products, step.weights
-            loops.send(*made, current, known, *added, finish is not None and self.guided, places, result)
+            loops.send(*made, *signal, known, *added, finish is not None and self.guided, places, *result)
 
         list(pool.map(work, step.shares(_SHARES * workers())))

@@ -4,9 +4,15 @@ The product of one pixel's small matrix takes a few microseconds, which is as lo
 Python, and longer where threads wait for one another to ask. So a thread asks for the products of many pixels at once.
 
 A BLAS copies both factors into the order it likes before it multiplies, which for matrices this small takes about as
-long as the product. Here the weights are written in that order to begin with, `ROWS` rows to a block, and the units
-stand in the order it likes already: `tile` keeps ROWS × COLUMNS sums in the processor's registers. Nothing depends on
-sizes: it is compiled once on a machine, and kept on disk.
+long as the product. Here both stand in that order to begin with. Units go in groups of `COLUMNS`, and a signal is (g,
+n, COLUMNS): the entries of one pixel are one piece of memory. Weights are written in the order they are read in:
+`_TERMS` entries at a time, whose signals stay in the fastest cache, `ROWS` rows to a block; `tile` keeps ROWS ×
+COLUMNS sums in the processor's registers.
+
+The guided rule leaves many entries zero for all units of a group, the deeper it goes the more: from deep layers of
+ResNet50 a third of them. Each signal comes with a list of the others, and only these are multiplied.
+
+Nothing depends on sizes: all is compiled once on a machine, and kept on disk.
 """
 
 from __future__ import annotations
@@ -27,7 +33,11 @@ from numba.extending import intrinsic
 ROWS, _REGISTERS, _LANES = (4, 4, 16) if binding.get_host_cpu_features().get("avx512f") else (4, 2, 8)
 COLUMNS = _REGISTERS * _LANES
 # How many terms of a sum are added before the next tile: their signals stay in the fastest cache.
-_TERMS = 64
+_TERMS = int(__import__('os').environ.get('TT','64'))
+_AHEAD = int(__import__('os').environ.get('AH','512'))
+_AHEAD2 = int(__import__('os').environ.get('AH2','1'))
+# Rows of a tile at most: their sums stay in the second cache.
+_HIGHEST = 128
 
 
 class Layout(NamedTuple):
@@ -50,82 +60,138 @@ def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
         return numba.njit(function, nogil=True, error_model="numpy")
 
 
+def _whole(value: int) -> ir.Constant:
+    return ir.Constant(ir.IntType(64), value)
+
+
+def _pointers(context: Any, builder: Any, signature: Any, values: Any) -> list[Any]:
+    """The arguments of an intrinsic, arrays as pointers to their first number."""
+    return [
+        context.make_array(kind)(context, builder, value).data if isinstance(kind, types.Array) else value
+        for kind, value in zip(signature.args, values, strict=True)
+    ]
+
+
+_VECTOR = ir.VectorType(ir.FloatType(), _LANES)
+
+
+def _vectors(builder: Any, data: Any, index: Any, rows: int = 1) -> list[Any]:
+    """Pointers to the registers of some rows of COLUMNS numbers, from an index on."""
+    return [
+        builder.bitcast(builder.gep(data, [builder.add(index, _whole(i * _LANES))]), _VECTOR.as_pointer())
+        for i in range(rows * _REGISTERS)
+    ]
+
+
+def _spread(builder: Any, number: Any) -> Any:
+    """A number in all lanes of a register."""
+    nothing = ir.Constant(_VECTOR, ir.Undefined)
+    everywhere = ir.Constant(ir.VectorType(ir.IntType(32), _LANES), [0] * _LANES)
+    return builder.shuffle_vector(builder.insert_element(nothing, number, ir.Constant(ir.IntType(32), 0)), nothing, everywhere)
+
+
+def _multiply_add(builder: Any, *factors_and_term: Any) -> Any:
+    kind = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
+    function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{_LANES}f32")
+    return builder.call(function, factors_and_term)
+
+
+def _prefetch(builder: Any, data: Any, index: Any) -> None:
+    """Has a number brought near, which is going to be read soon."""
+    byte, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
+    kind = ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+    builder.call(function, [builder.bitcast(builder.gep(data, [index]), byte), flag(0), flag(3), flag(1)])
+
+
 @intrinsic
-def tile(context, weights, start, signal, row, column, sums, target, count):  # type: ignore[no-untyped-def]
-    """ROWS rows of sums, COLUMNS of their columns: what is there, and so many terms more.
+def tile(context, fresh, weights, start, signal, base, entries, first, last, sums, target, ahead):  # type: ignore[no-untyped-def]
+    """ROWS rows of COLUMNS sums: what is there, and a term for each of some entries.
 
     Args:
-        weights: blocks of ROWS numbers, one for each term.
-        start: where the first is.
-        signal: (n, b), from `row` and `column` on.
-        sums: (m, b), from row `target` and `column` on.
-        count: of terms.
+        fresh: whether nothing is there yet.
+        weights: blocks of ROWS numbers, one for each entry.
+        start: where that of entry 0 is, or would be.
+        signal: rows of COLUMNS numbers, one for each entry.
+        base: where that of entry 0 is.
+        entries: from `first` to `last`, those that have a term.
+        sums: rows of COLUMNS numbers.
+        target: where the first row is.
+        ahead: where in the signal to read next, after this.
     """
 
     def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
-        vector = ir.VectorType(ir.FloatType(), _LANES)
-        number = functools.partial(ir.Constant, ir.IntType(64))
-        arrays = [context.make_array(signature.args[i])(context, builder, values[i]) for i in (0, 2, 5)]
-        numbers, near, far = (array.data for array in arrays)
-        near_row, far_row = (builder.extract_value(array.shape, 1) for array in arrays[1:])
-        start, row, column, target, count = (values[i] for i in (1, 3, 4, 6, 7))
-
-        def place(base, index):  # type: ignore[no-untyped-def]
-            return builder.bitcast(builder.gep(base, [index]), vector.as_pointer())
-
-        def corner(index, length):  # type: ignore[no-untyped-def]
-            return builder.add(builder.mul(index, length), column)
-
-        slots = {}
-        for r, v in np.ndindex(ROWS, _REGISTERS):
-            index = builder.add(corner(builder.add(target, number(r)), far_row), number(v * _LANES))
-            slots[r, v] = cgutils.alloca_once(builder, vector), place(far, index)
-            builder.store(builder.load(slots[r, v][1], align=4), slots[r, v][0])
-        kind = ir.FunctionType(vector, [vector] * 3)
-        multiply_add = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{_LANES}f32")
-        nothing = ir.Constant(vector, ir.Undefined)
-        everywhere = ir.Constant(ir.VectorType(ir.IntType(32), _LANES), [0] * _LANES)
-        with cgutils.for_range(builder, count, intp=ir.IntType(64)) as loop:
-            index = corner(builder.add(row, loop.index), near_row)
-            terms = [
-                builder.load(place(near, builder.add(index, number(v * _LANES))), align=4) for v in range(_REGISTERS)
-            ]
-            first = builder.add(start, builder.mul(loop.index, number(ROWS)))
+        values = _pointers(context, builder, signature, values)
+        fresh, weights, start, signal, base, entries, first, last, sums, target, ahead = values
+        places = _vectors(builder, sums, target, ROWS)
+        slots = [cgutils.alloca_once(builder, _VECTOR) for _ in places]
+        with builder.if_else(cgutils.is_not_null(builder, fresh)) as (empty, full):
+            with empty:
+                for slot in slots:
+                    builder.store(ir.Constant(_VECTOR, [0.0] * _LANES), slot)
+            with full:
+                for slot, there in zip(slots, places, strict=True):
+                    builder.store(builder.load(there, align=4), slot)
+        with cgutils.for_range_slice(builder, first, last, _whole(1), intp=ir.IntType(64)) as (index, _):
+            entry = builder.sext(builder.load(builder.gep(entries, [index])), ir.IntType(64))
+            row = builder.add(base, builder.mul(entry, _whole(COLUMNS)))
+            terms = [builder.load(there, align=4) for there in _vectors(builder, signal, row)]
+            block = builder.add(start, builder.mul(entry, _whole(ROWS)))
+            if _AHEAD:
+                _prefetch(builder, weights, builder.add(block, _whole(_AHEAD)))
+            if _AHEAD2:
+                _prefetch(builder, signal, builder.add(ahead, builder.mul(builder.sub(index, first), _whole(16))))
             for r in range(ROWS):
-                weight = builder.load(builder.gep(numbers, [builder.add(first, number(r))]))
-                one = builder.insert_element(nothing, weight, ir.Constant(ir.IntType(32), 0))
-                weight = builder.shuffle_vector(one, nothing, everywhere)
-                for v in range(_REGISTERS):
-                    slot = slots[r, v][0]
-                    builder.store(builder.call(multiply_add, [weight, terms[v], builder.load(slot)]), slot)
-        for slot, target_place in slots.values():
-            builder.store(builder.load(slot), target_place, align=4)
+                weight = _spread(builder, builder.load(builder.gep(weights, [builder.add(block, _whole(r))])))
+                for v, term in enumerate(terms):
+                    slot = slots[r * _REGISTERS + v]
+                    builder.store(_multiply_add(builder, weight, term, builder.load(slot)), slot)
+        for slot, there in zip(slots, places, strict=True):
+            builder.store(builder.load(slot), there, align=4)
         return context.get_dummy_value()
 
-    whole = types.int64
-    return types.void(weights, whole, signal, whole, whole, sums, whole, whole), codegen
+    at = types.int64
+    return types.void(types.boolean, weights, at, signal, at, entries, at, at, sums, at, at), codegen
 
 
-@_compiled
-def _product(
-    weights: np.ndarray, start: int, signal: np.ndarray, near: int, count: int, sums: np.ndarray, part: np.ndarray
-) -> None:
-    """Adds a matrix (m, count), in blocks of rows, times `count` rows of a signal (n, b) to sums (m, b)."""
-    whole = len(sums) // ROWS * ROWS
-    for done in range(0, count, _TERMS):
-        terms, begin = min(_TERMS, count - done), start + done * ROWS
-        for column in range(0, signal.shape[1], COLUMNS):
-            for row in range(0, whole, ROWS):
-                tile(weights, begin + row * count, signal, near + done, column, sums, row, terms)  # type: ignore[call-arg]
-    if whole < len(sums):
-        part[:] = 0
-        for done in range(0, count, _TERMS):
-            terms, begin = min(_TERMS, count - done), start + done * ROWS + whole * count
-            for column in range(0, signal.shape[1], COLUMNS):
-                tile(weights, begin, signal, near + done, column, part, 0, terms)  # type: ignore[call-arg]
-        for row in range(whole, len(sums)):
-            for b in range(signal.shape[1]):
-                sums[row, b] += part[row - whole, b]
+@intrinsic
+def add_row(context, source, start, factor, sums, target):  # type: ignore[no-untyped-def]
+    """Adds a row of COLUMNS numbers, times a factor, to a row of sums."""
+
+    def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
+        source, start, factor, sums, target = _pointers(context, builder, signature, values)
+        factor = _spread(builder, factor)
+        for one, other in zip(_vectors(builder, source, start), _vectors(builder, sums, target), strict=True):
+            total = _multiply_add(builder, factor, builder.load(one, align=4), builder.load(other, align=4))
+            builder.store(total, other, align=4)
+        return context.get_dummy_value()
+
+    at = types.int64
+    return types.void(source, at, types.float32, sums, at), codegen
+
+
+@intrinsic
+def settle_row(context, sums, start, clipped, result, target):  # type: ignore[no-untyped-def]
+    """Writes a row of COLUMNS sums, negative ones as zero if they are clipped; says whether any is not zero."""
+
+    def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
+        sums, start, clipped, result, target = _pointers(context, builder, signature, values)
+        zero, bits = ir.Constant(_VECTOR, [0.0] * _LANES), ir.VectorType(ir.IntType(32), _LANES)
+        kept, any_bit = builder.not_(builder.trunc(clipped, ir.IntType(1))), ir.Constant(bits, [0] * _LANES)
+        for one, other in zip(_vectors(builder, sums, start), _vectors(builder, result, target), strict=True):
+            value = builder.load(one, align=4)
+            # A NaN is not negative: it stays, to be seen.
+            clip = builder.select(builder.fcmp_ordered("<", value, zero), zero, value)
+            value = builder.select(kept, value, clip)
+            builder.store(value, other, align=4)
+            any_bit = builder.or_(any_bit, builder.bitcast(value, bits))
+        kind = ir.FunctionType(ir.IntType(32), [bits])
+        function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.vector.reduce.or.v{_LANES}i32")
+        found = builder.icmp_unsigned("!=", builder.call(function, [any_bit]), ir.IntType(32)(0))
+        return builder.zext(found, context.get_value_type(types.boolean))
+
+    at = types.int64
+    return types.boolean(sums, at, types.boolean, result, at), codegen
 
 
 @_compiled
@@ -138,36 +204,38 @@ def plan(layout: Layout, rows: np.ndarray, entries: np.ndarray) -> tuple[np.ndar
         entries: for each pixel of its output, where its entries start; one more at the end.
 
     Returns:
-        Tiles (t, 6), each some neighboring pixels: first row and last + 1, first product and last + 1, y, x; and
-        products (n, 4): place in the kernel's rows, first entry, how many, where in the weights the matrix starts.
+        Tiles (t, 6), each rows of some neighboring pixels: first row and last + 1, first product and last + 1, y, x;
+        and products (n, 4): place in the kernel's rows, first entry, how many, where in the weights the matrix starts.
     """
     (h, w, _), (height, width, _) = layout.input, layout.output
     kh, reach = layout.kernel[0], (layout.kernel[1] - 1) * layout.dilation[1]
-    tiles = np.empty((h * (-(-w // layout.pixels)), 6), np.int64)
-    products = np.empty((len(tiles) * kh, 4), np.int64)
+    count = 0
+    for y in range(h):
+        for left in range(0, w, layout.pixels):
+            right = min(left + layout.pixels, w)
+            count += -(-(rows[y * w + right] - rows[y * w + left]) // _HIGHEST)
+    tiles, products = np.empty((count, 6), np.int64), np.empty((count * kh, 4), np.int64)
     tile = product = size = 0
     for y in range(h):
         for left in range(0, w, layout.pixels):
             right = min(left + layout.pixels, w)
-            first, last = rows[y * w + left], rows[y * w + right]
-            if first == last:
-                continue
-            before = product
             low = max(0, -(-(left + layout.padding[1] - reach) // layout.strides[1]))
             high = min(width - 1, (right - 1 + layout.padding[1]) // layout.strides[1])
-            for ky in range(kh):
-                place = y + layout.padding[0] - ky * layout.dilation[0]
-                row = place // layout.strides[0]
-                if place % layout.strides[0] != 0 or row < 0 or row >= height or low > high:
-                    continue
-                near = entries[row * width + low]
-                count = entries[row * width + high + 1] - near
-                if count > 0:
-                    products[product] = np.array((ky, near, count, size))
-                    product, size = product + 1, size + -(-(last - first) // ROWS) * ROWS * count
-            tiles[tile] = np.array((first, last, before, product, y, left))
-            tile += 1
-    return tiles[:tile], products[:product]
+            for first in range(rows[y * w + left], rows[y * w + right], _HIGHEST):
+                last, before = min(first + _HIGHEST, rows[y * w + right]), product
+                for ky in range(kh):
+                    place = y + layout.padding[0] - ky * layout.dilation[0]
+                    row = place // layout.strides[0]
+                    if place % layout.strides[0] != 0 or row < 0 or row >= height or low > high:
+                        continue
+                    near = entries[row * width + low]
+                    count = entries[row * width + high + 1] - near
+                    if count > 0:
+                        products[product] = np.array((ky, near, count, size))
+                        product, size = product + 1, size + -(-(last - first) // ROWS) * ROWS * count
+                tiles[tile] = np.array((first, last, before, product, y, left))
+                tile += 1
+    return tiles, products[:product]
 
 
 @_compiled
@@ -191,26 +259,37 @@ def fill(
         channels: of each row.
         entries: flat index of each entry in the output (h', w', u).
         factors: of each entry.
-        weights: where to; zeros. A product's matrix stands there in blocks of ROWS rows, column by column.
+        weights: where to. A product's matrix stands there in strips of _TERMS entries, these in blocks of ROWS rows,
+            these entry by entry; the rows that fill up the last block are zero.
     """
     (_, w, c), (_, width, u) = layout.input, layout.output
     numbers = kernel.reshape(-1)
-    for first, _, before, after, y, left in tiles:
+    for first, last, before, after, y, left in tiles:
+        height = -(-(last - first) // ROWS) * ROWS
         for ky, near, count, start in products[before:after]:
-            sources = np.empty(count, np.int64)
-            for x in range(left, min(left + layout.pixels, w)):
-                for j in range(count):
-                    entry = entries[near + j]
-                    offset = x + layout.padding[1] - (entry // u) % width * layout.strides[1]
-                    kx = offset // layout.dilation[1]
-                    reached = offset % layout.dilation[1] == 0 and kx >= 0 and kx < layout.kernel[1]
-                    sources[j] = (ky * layout.kernel[1] + kx) * c * u + entry % u if reached else -1
-                for row in range(rows[y * w + x], rows[y * w + x + 1]):
-                    shift, below = channels[row] * u, row - first
-                    place = start + below // ROWS * ROWS * count + below % ROWS
-                    for j in range(count):
-                        if sources[j] >= 0:
-                            weights[place + j * ROWS] = numbers[sources[j] + shift] * factors[near + j]
+            sources, reached, x = np.empty(count, np.int64), np.empty(count, np.bool_), -1
+            for row in range(first, first + height):
+                while row < last and (x < 0 or row >= rows[y * w + x + 1]):
+                    x = max(x + 1, left)
+                    if row < rows[y * w + x + 1]:
+                        for j in range(count):
+                            entry = entries[near + j]
+                            offset = x + layout.padding[1] - (entry // u) % width * layout.strides[1]
+                            kx = offset // layout.dilation[1]
+                            reached[j] = offset % layout.dilation[1] == 0 and kx >= 0 and kx < layout.kernel[1]
+                            sources[j] = (ky * layout.kernel[1] + kx) * c * u + entry % u
+                below = row - first
+                for strip in range(0, count, _TERMS):
+                    stop = min(strip + _TERMS, count)
+                    place = start + strip * height + below // ROWS * ROWS * (stop - strip) + below % ROWS
+                    if row >= last:
+                        for j in range(stop - strip):
+                            weights[place + j * ROWS] = 0
+                        continue
+                    shift = channels[row] * u
+                    for j in range(strip, stop):
+                        number = numbers[sources[j] + shift] * factors[near + j] if reached[j] else np.float32(0)
+                        weights[place + (j - strip) * ROWS] = number
 
 
 @_compiled
@@ -219,6 +298,8 @@ def send(
     products: np.ndarray,
     weights: np.ndarray,
     signal: np.ndarray,
+    entries: np.ndarray,
+    starts: np.ndarray,
     known: np.ndarray,
     above: np.ndarray,
     sources: np.ndarray,
@@ -227,56 +308,110 @@ def send(
     clipped: bool,
     places: np.ndarray,
     result: np.ndarray,
+    seen: np.ndarray,
 ) -> None:
     """Rows of some tiles from start to end, tile by tile while they are in the cache.
 
     Args:
         tiles, products, weights: see `plan` and `fill`.
-        signal: (n, b) the entries; b is a multiple of COLUMNS.
-        known: (m, b) what to add to, maybe the result itself; (0, b) for nothing.
+        signal: (g, n, COLUMNS) the entries.
+        entries, starts: which of them count, see `listed`.
+        known: (g, m, COLUMNS) what to add to, maybe the result itself; (g, 0, COLUMNS) for nothing.
         above, sources, targets, factors: rows added as they are, see `add`; targets ascend.
         clipped: whether negative sums become zero.
         places: where in the result each row goes; none at all for where it is.
-        result: (m', b).
+        result: (g, m', COLUMNS).
+        seen: (g, m') whether anything in a row of the result is not zero.
     """
-    b, cursor, heights = signal.shape[1], np.searchsorted(targets, tiles[0, 0]), tiles[:, 1] - tiles[:, 0]
-    part, moved = np.empty((ROWS, b), np.float32), np.empty((heights.max() if len(places) else 0, b), np.float32)
+    (groups, n), m = signal.shape[:2], result.shape[1]
+    height = -(-(tiles[:, 1] - tiles[:, 0]).max() // ROWS) * ROWS
+    sums, near, listed = np.empty(groups * height * COLUMNS, np.float32), signal.reshape(-1), entries.reshape(-1)
+    more, beside, settled = known.reshape(-1), above.reshape(-1), result.reshape(-1)
+    begin = np.searchsorted(targets, tiles[0, 0])
     for first, last, before, after, _, _ in tiles:
-        sums = moved[: last - first] if len(places) else result[first:last]
-        if len(known) == 0:
+        padded = -(-(last - first) // ROWS) * ROWS
+        for product in range(before, after):
+            _, start_of, count, start = products[product]
+            following = products[min(product + 1, len(products) - 1), 1]
+            for strip in range(start_of, start_of + count, _TERMS):
+                stop = min(strip + _TERMS, start_of + count)
+                upcoming = stop if stop < start_of + count else following
+                block, fresh = start + (strip - start_of) * padded - strip * ROWS, product == before and strip == start_of
+                for group in range(groups):
+                    low, high = starts[group, strip] + group * n, starts[group, stop] + group * n
+                    base, target = group * n * COLUMNS, group * height * COLUMNS
+                    ahead = base + upcoming * COLUMNS
+                    for row in range(0, padded, ROWS):
+                        where = block + row * (stop - strip)
+                        tile(fresh, weights, where, near, base, listed, low, high, sums, target + row * COLUMNS, ahead)  # type: ignore[call-arg]
+                        ahead += (high - low) * 16
+        if before == after:
             sums[:] = 0
-        elif len(places):
-            sums[:] = known[first:last]
-        for _, near, count, start in products[before:after]:
-            _product(weights, start, signal, near, count, sums, part)
-        while cursor < len(targets) and targets[cursor] < last:
-            source, target, factor = above[sources[cursor]], sums[targets[cursor] - first], factors[cursor]
-            for i in range(b):
-                target[i] += source[i] * factor
-            cursor += 1
-        if clipped:
-            for row in range(last - first):
-                for i in range(b):
-                    sums[row, i] = 0 if sums[row, i] < 0 else sums[row, i]
-        if len(places):
-            for row in range(last - first):
-                result[places[first + row]] = sums[row]
+        end = begin
+        while end < len(targets) and targets[end] < last:
+            end += 1
+        for group in range(groups):
+            for i in range(begin, end):
+                source, row = group * above.shape[1] + sources[i], group * height + targets[i] - first
+                add_row(beside, source * COLUMNS, factors[i], sums, row * COLUMNS)  # type: ignore[call-arg]
+            for i in range(last - first):
+                row, place = group * height + i, places[first + i] if len(places) else first + i
+                if len(more):
+                    where = group * known.shape[1] + first + i
+                    add_row(more, where * COLUMNS, np.float32(1), sums, row * COLUMNS)  # type: ignore[call-arg]
+                where = (group * m + place) * COLUMNS
+                seen[group, place] = settle_row(sums, row * COLUMNS, clipped, settled, where)  # type: ignore[call-arg]
+        begin = end
+
+
+@_compiled
+def listed(seen: np.ndarray, entries: np.ndarray, starts: np.ndarray) -> None:
+    """Lists the entries of a group that count.
+
+    Args:
+        seen: (n,) which.
+        entries: (n,) where to, ascending.
+        starts: (n + 1,) for each entry, how many before it count.
+    """
+    count = 0
+    for i in range(len(seen)):
+        starts[i] = count
+        entries[count] = i
+        count += seen[i]
+    starts[len(seen)] = count
+
+
+@_compiled
+def settle(values: np.ndarray, clipped: bool, seen: np.ndarray) -> None:
+    """Clips a group's signal (n, COLUMNS) in place, if that is wanted, and says which rows are not zero, (n,)."""
+    flat = values.reshape(-1)
+    for i in range(len(values)):
+        seen[i] = settle_row(flat, i * COLUMNS, clipped, flat, i * COLUMNS)  # type: ignore[call-arg]
 
 
 @_compiled
 def add(above: np.ndarray, sources: np.ndarray, targets: np.ndarray, factors: np.ndarray, sums: np.ndarray) -> None:
-    """Adds rows of a signal (n, b), times factors, to rows of sums (m, b)."""
+    """Adds rows of a group's signal (n, COLUMNS), times factors, to rows of sums (m, COLUMNS)."""
+    source, target = above.reshape(-1), sums.reshape(-1)
     for i in range(len(sources)):
-        source, target, factor = above[sources[i]], sums[targets[i]], factors[i]
-        for b in range(above.shape[1]):
-            target[b] += source[b] * factor
+        add_row(source, sources[i] * COLUMNS, factors[i], target, targets[i] * COLUMNS)  # type: ignore[call-arg]
 
 
 @_compiled
-def turn(values: np.ndarray, first: int, turned: np.ndarray) -> None:
-    """Some columns of values (n, b'), from one on, as rows (b, n)."""
-    for start in range(0, len(values), 64):
-        stop = min(start + 64, len(values))
+def gather(values: np.ndarray, rows: np.ndarray, first: int, signal: np.ndarray) -> None:
+    """Brings some rows of values (n, b) into a signal (g, m, COLUMNS), from unit `first` on."""
+    for i in range(len(rows)):
+        for b in range(values.shape[1]):
+            group, column = divmod(first + b, COLUMNS)
+            signal[group, i, column] = values[rows[i], b]
+
+
+@_compiled
+def turn(signal: np.ndarray, first: int, turned: np.ndarray) -> None:
+    """Some units of a signal (g, n, COLUMNS), from one on, as rows (b, n)."""
+    for start in range(0, signal.shape[1], 64):
+        stop = min(start + 64, signal.shape[1])
         for b in range(len(turned)):
+            group, column = divmod(first + b, COLUMNS)
             for i in range(start, stop):
-                turned[b, i] = values[i, first + b]
+                turned[b, i] = signal[group, i, column]

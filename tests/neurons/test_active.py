@@ -110,10 +110,15 @@ def test_a_walk_down_any_chain_equals_loops_over_all_pixels(seed):
     guided = bool(seed % 2)
     cotangents = rng.normal(size=(int(np.prod(stages[0].above)), 5)).astype(np.float32)
     before = cotangents.copy()
-    found = ActivePass(stops(stages), stages[-1].convolution.input_shape, guided)([cotangents], 5)[:, :5]
+    found = unit_by_unit(ActivePass(stops(stages), stages[-1].convolution.input_shape, guided)([cotangents], 5))[:5]
     wanted = [sent_back(stages, cotangents[:, b].reshape(stages[0].above), guided).reshape(-1) for b in range(5)]
     np.testing.assert_array_equal(cotangents, before)
-    close(found.T, np.stack(wanted), TOLERANCE)
+    close(found, np.stack(wanted), TOLERANCE)
+
+
+def unit_by_unit(signal):
+    """Groups of units (g, n, columns) as rows (units, n)."""
+    return signal.transpose(0, 2, 1).reshape(-1, signal.shape[1])
 
 
 def stops(stages):
@@ -141,14 +146,14 @@ def test_sums_of_convolutions_and_skips_equal_loops_over_all_pixels(seed, guided
     order = [slice(None), slice(None, None, -1)][seed % 2]
     walk = ActivePass([Stop(0, upper, ways[order]), Stop(1, lower, below[order])], shape, guided)
     cotangents = rng.normal(size=(h * w * c, 4)).astype(np.float32)
-    found = walk([cotangents[:, :1], cotangents[:, 1:]], 4)[:, :4]
+    found = unit_by_unit(walk([cotangents[:, :1], cotangents[:, 1:]], 4))
     for b in range(4):
         clip = (lambda v: np.maximum(v, 0)) if guided else (lambda v: v)
         top = clip(cotangents[:, b].reshape(shape).astype(float)) * (masks[0] != 0)
         middle = back(block, top * masks[0]) + top * masks[0] * scale
         middle = clip(middle) * (masks[1] != 0)
         wanted = back(stem, middle * masks[1]) + middle
-        close(found[None, :, b], wanted.reshape(1, -1), TOLERANCE)
+        close(found[b : b + 1], wanted.reshape(1, -1), TOLERANCE)
 
 
 def back(laid, signal):
