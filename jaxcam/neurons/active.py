@@ -51,6 +51,14 @@ class Convolution:
     output_shape: tuple[int, int, int]
 
 
+def layout_of(convolution: Convolution, pixels: int = 1) -> loops.Layout:
+    """How a convolution is laid, as the loops take it."""
+    return loops.Layout(
+        *(convolution.input_shape, convolution.output_shape, convolution.kernel.shape[:2]),
+        *(convolution.strides, convolution.padding, convolution.dilation, pixels),
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class Entries:
     """The active entries of what goes into a rectifier: a convolution's output, or a sum of such.
@@ -79,6 +87,12 @@ class Entries:
         """Whether the entries stand in another order than what they are made from."""
         return self.summed or not np.array_equal(self.place, np.arange(len(self.flat)))
 
+    @functools.cached_property
+    def sources(self) -> tuple[np.ndarray, np.ndarray]:
+        """Which of `wanted` go to the entries, one entry after another; and where each entry's start, one more at the end."""
+        order = np.argsort(self.place, kind="stable")
+        return order, np.searchsorted(self.place[order], np.arange(len(self.flat) + 1))
+
 
 def entries(passed: np.ndarray, winners: np.ndarray | None, pool: dict | None) -> Entries:
     """Finds the active entries of what goes into a rectifier.
@@ -104,6 +118,32 @@ def entries(passed: np.ndarray, winners: np.ndarray | None, pool: dict | None) -
     return Entries(flat, starts, wanted, place, summed)
 
 
+class Seeds:
+    """The units of a layer, and what each sends back to the layer's input through its own slice of the kernel.
+
+    Args:
+        convolution: the layer's.
+        slopes: (h', w', u) the cotangents of the convolution's output, those of each unit in its channel.
+    """
+
+    def __init__(self, convolution: Convolution, slopes: np.ndarray) -> None:
+        self.layout = layout_of(convolution)
+        units = convolution.output_shape[2]
+        self._slopes = slopes.reshape(-1, units)
+        self._kernel = convolution.kernel.reshape(-1, units)
+
+    def of(self, units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Slopes and slices of the kernel of units in groups; the last group is filled up with units that send nothing."""
+        groups = -(-len(units) // loops.COLUMNS)
+        columns = np.resize(units, groups * loops.COLUMNS)
+        slopes, kernel = (
+            np.ascontiguousarray(numbers[:, columns].reshape(-1, groups, loops.COLUMNS).transpose(1, 0, 2))
+            for numbers in (self._slopes, self._kernel)
+        )
+        slopes[-1, :, len(units) - (groups - 1) * loops.COLUMNS :] = 0
+        return slopes, kernel
+
+
 class Step:
     """One convolution backward: the cotangents of its active outputs ↦ the wanted cotangents of its input.
 
@@ -123,11 +163,7 @@ class Step:
         h, w, c = convolution.input_shape
         rows = np.searchsorted(wanted, np.arange(h * w + 1) * c)
         mean = max(1, round(len(wanted) / (h * w)))
-        layout = loops.Layout(
-            *(convolution.input_shape, convolution.output_shape, convolution.kernel.shape[:2]),
-            *(convolution.strides, convolution.padding, convolution.dilation),
-            pixels=int(np.clip(-(-_ROWS // mean), 1, w)),
-        )
+        layout = layout_of(convolution, pixels=int(np.clip(-(-_ROWS // mean), 1, w)))
         self.tiles, self.products = loops.plan(layout, rows, above.starts)
         heights, ends = self.tiles[:, 1] - self.tiles[:, 0], np.append(0, self.products[:, 2].cumsum())
         heights = -(-heights // loops.ROWS) * loops.ROWS

@@ -213,14 +213,14 @@ def activity(
     return result
 
 
-def geometry(anatomy: Anatomy, branch: Branch, kernel: np.ndarray) -> Convolution:
-    """A branch's convolution for one image."""
-    assert branch.convolution is not None
-    params = branch.convolution.params
+def geometry(anatomy: Anatomy, node: Node, kernel: np.ndarray) -> Convolution:
+    """A convolution for one image."""
+    params, shapes = node.params, anatomy.program.avals
     padding = _pair(low for low, _ in params["padding"])
-    input_shape, output_shape = (anatomy.program.avals[v].shape[1:] for v in (branch.below, branch.entry))
     strides, dilation = _pair(params["window_strides"]), _pair(params["rhs_dilation"])
-    return Convolution(kernel, strides, padding, dilation, input_shape, output_shape)
+    below, above = node.operands[0], node.outputs[0]
+    assert above is not None
+    return Convolution(kernel, strides, padding, dilation, shapes[below].shape[1:], shapes[above].shape[1:])
 
 
 def _pair(numbers: Iterable[int]) -> tuple[int, int]:

@@ -77,7 +77,6 @@ class Ways:
         self._facts_of: dict[tuple[int, tuple[Value, ...]], Once] = {}
         self.pieces = [Once(self._piece(*ends)) for ends in zip(self.cuts, self.cuts[1:], strict=False)]
         self.ground = functools.cache(lambda value: Once(self._piece(self.cuts[0], value)))
-        self.seeds = Once(lambda state, units: state.first(units).reshape(-1, len(units)))
         self.first = Once(lambda state, units: spread(state.sent(spread(units))))
         self.back = Once(lambda pull, signal: spread(jax.vmap(pull)(signal)[0]))
         self.finish = Once(lambda state, units, signal: state.finish(units, signal))
@@ -162,10 +161,6 @@ class Walk:
         for start, some in itertools.groupby(sorted(links, key=self.ways.start_of), self.ways.start_of):
             together = tuple(some)
             yield from zip(together, self.ways.facts(start, together)(self._value(start), self.arrays), strict=True)
-
-    def seeds(self, state: LayerPass, units: np.ndarray) -> np.ndarray:
-        """What some units (b,) of a layer send back to its input, (h·w·c, b)."""
-        return np.asarray(self.ways.seeds(state, units))
 
     def finish(self, state: LayerPass, units: np.ndarray, value: Value, signal: np.ndarray) -> Array:
         """The maps (b, n, h, w, c) of units, from their cotangents of a value that is the images, but for scales.

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from jaxcam.neurons import loops
-from jaxcam.neurons.active import Entries, Skip, Step, workers
+from jaxcam.neurons.active import Entries, Seeds, Skip, Step, workers
 from jaxcam.neurons.arena import Arena
 
 # How many shares of a step there are for each thread: the more, the sooner one helps out another that was held up.
@@ -74,32 +74,29 @@ class ActivePass:
         matrices = sum(way.bytes for stop in self.stops for _, way in stop.ways if isinstance(way, Step))
         return matrices + sum(stop.active.bytes for stop in self.stops)
 
-    def __call__(self, cotangents: Iterable[np.ndarray], b: int) -> np.ndarray:
+    def __call__(self, seeds: Seeds, units: np.ndarray) -> np.ndarray:
         """Sends units back.
 
         Args:
-            cotangents: (h·w·c, bᵢ) those of the highest stop's value, in any number of parts.
-            b: how many units they are of.
+            seeds: those of the layer that the highest stop's value goes into.
+            units: which of its units, (b,).
 
         Returns:
             (g, h·w·c, COLUMNS) the cotangents of the value below the last, units in groups, the last of them filled up;
             the next call takes their memory.
         """
-        top, done, groups = self.stops[0], 0, -(-b // loops.COLUMNS)
+        groups = -(-len(units) // loops.COLUMNS)
         self.arena.begin(self.rows * groups * loops.COLUMNS * 3 // 2)  # gaps are lost; untouched, they take no memory
-        first = self._take(groups, len(top.active.wanted))
-        for part in cotangents:
-            loops.gather(part, top.active.wanted, done, first)
-            done += part.shape[1]
-        first[-1, :, done - (groups - 1) * loops.COLUMNS :] = 0
-        sums, seen = {top.key: first}, {}
+        sums: dict[int, np.ndarray] = {}
+        seen: dict[int, np.ndarray] = {}  # of values that are settled: which of their rows are not zero
         skips: dict[int, list[tuple[Skip, np.ndarray]]] = {}  # added where the next step arrives, or at the end
         with ThreadPoolExecutor(workers()) as pool:
+            sums[self.stops[0].key], seen[self.stops[0].key] = self._seeded(seeds, units, pool)
             for stop in self.stops:
                 used = [above for _, above in skips.get(stop.key, [])]
                 current = self._arrived(sums.pop(stop.key, None), skips.pop(stop.key, []))
                 if stop.key not in seen:
-                    current, seen[stop.key] = self._settle(stop.active, current, pool)
+                    current, seen[stop.key] = self._settled(stop.active, current, pool)
                 used.append(current)
                 listed = self._listed(seen.pop(stop.key), pool)
                 for below, way in stop.ways:
@@ -116,7 +113,7 @@ class ActivePass:
                     moved = finish is not None and finish.moved
                     result = self._take(groups, len(way.wanted)) if known is None or moved else known
                     rows = np.empty((groups, len(way.wanted)), np.bool_)
-                    self._run(way, (current, *listed), known, added[-1:], finish, (result, rows), pool)
+                    self._run(way, (current, *listed[1:]), known, added[-1:], finish, (result, rows), pool)
                     sums[below] = result
                     if known is not None and known is not result:
                         used.append(known)
@@ -126,8 +123,15 @@ class ActivePass:
                 for values in used:
                     if id(values) not in waiting:
                         self.arena.give(values)
+                self.arena.give(listed[0])
         (below,) = {*sums, *skips}
         return self._arrived(sums.get(below), skips.get(below, []))
+
+    @staticmethod
+    def turn(signal: np.ndarray, first: int, turned: np.ndarray) -> None:
+        """Writes units of a signal (g, n, COLUMNS), from one on, as rows (b, n)."""
+        with ThreadPoolExecutor(workers()) as pool:
+            _shared(pool, signal.shape[1], lambda *run: loops.turn(signal, first, *run, turned))
 
     def _take(self, groups: int, rows: int) -> np.ndarray:
         return self.arena.take(groups, rows, loops.COLUMNS)
@@ -142,29 +146,38 @@ class ActivePass:
                 loops.add(group, skip.sources, skip.targets, skip.factors, sums)
         return known
 
-    def _settle(self, active: Entries, values: np.ndarray, pool: ThreadPoolExecutor) -> tuple[np.ndarray, np.ndarray]:
+    def _seeded(self, seeds: Seeds, units: np.ndarray, pool: ThreadPoolExecutor) -> tuple[np.ndarray, np.ndarray]:
+        """The highest value's cotangents, settled."""
+        active, (slopes, kernel) = self.stops[0].active, seeds.of(units)
+        values = self._take(len(slopes), len(active.wanted))
+        seen, clipped = np.empty(values.shape[:2], np.bool_), self.guided and not active.moved
+
+        def work(first: int, last: int) -> None:
+            loops.seed(seeds.layout, slopes, kernel, active.wanted, first, last, clipped, values, seen)
+
+        _shared(pool, len(active.wanted), work)
+        return self._settled(active, values, pool) if active.moved else (values, seen)
+
+    def _settled(self, active: Entries, values: np.ndarray, pool: ThreadPoolExecutor) -> tuple[np.ndarray, np.ndarray]:
         """From cotangents of a value to those of what was rectified: pooling undone, clipped; and which are not zero."""
-        settled = self._take(len(values), len(active.flat)) if active.moved else values
-        seen, count = np.empty(settled.shape[:2], np.bool_), len(active.place)
-        every, ones = np.arange(count), np.ones(count, np.float32)
+        result = self._take(len(values), len(active.flat)) if active.moved else values
+        seen = np.empty(result.shape[:2], np.bool_)
 
-        def work(group: int) -> None:
-            if active.moved:
-                settled[group] = 0
-                loops.add(values[group], every, active.place, ones, settled[group])
-            loops.settle(settled[group], self.guided, seen[group])
+        def work(first: int, last: int) -> None:
+            loops.settle(values, *active.sources, first, last, self.guided, result, seen)
 
-        list(pool.map(work, range(len(values))))
+        _shared(pool, len(active.flat), work)
         if active.moved:
             self.arena.give(values)
-        return settled, seen
+        return result, seen
 
-    def _listed(self, seen: np.ndarray, pool: ThreadPoolExecutor) -> tuple[np.ndarray, np.ndarray]:
+    def _listed(self, seen: np.ndarray, pool: ThreadPoolExecutor) -> tuple[np.ndarray, ...]:
         """Which entries count, for each group: see `loops.listed`."""
         groups, n = seen.shape
-        entries, starts = np.empty((groups, n), np.int32), np.empty((groups, n + 1), np.int32)
+        numbers = self.arena.take(groups * (2 * n + 1)).view(np.int32)
+        entries, starts = numbers[: groups * n].reshape(groups, n), numbers[groups * n :].reshape(groups, n + 1)
         list(pool.map(loops.listed, seen, entries, starts))
-        return entries, starts
+        return numbers, entries, starts
 
     def _run(
         self,
@@ -189,3 +202,9 @@ class ActivePass:
             loops.send(*made, *signal, known, *added, finish is not None and self.guided, places, *result)
 
         list(pool.map(work, step.shares(_SHARES * workers())))
+
+
+def _shared(pool: ThreadPoolExecutor, count: int, work: Callable[[int, int], None]) -> None:
+    """Has threads share entries: `work(first, last)`."""
+    edges = np.linspace(0, count, _SHARES * workers() + 1).astype(int)
+    list(pool.map(work, edges[:-1], edges[1:]))

@@ -20,11 +20,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from jaxcam.neurons import loops
+from jaxcam.neurons.active import Seeds
 from jaxcam.neurons.arena import Arena
 from jaxcam.neurons.backward import LayerPass, all_replacements, starts_alone
 from jaxcam.neurons.budget import bytes_per_unit, chunk_memory, fitting, useful
-from jaxcam.neurons.chain import Link, bottom, is_convolution, links_below
+from jaxcam.neurons.chain import Link, bottom, geometry, is_convolution, links_below
 from jaxcam.neurons.cuts import Walk, Ways
 from jaxcam.neurons.descent import ActivePass
 from jaxcam.neurons.footing import Footing
@@ -143,9 +143,8 @@ class Engine:
 
     def active_chunk(self, name: str, walk: ActivePass, units: int) -> int:
         """How many of a layer's units the active pass sends back at once, beside its matrices."""
-        avals, place = self.anatomy.program.avals, self.anatomy.find(name)
-        # Seeds and maps are whole; of maps there are two, as they change their order of axes.
-        whole = math.prod(avals[place.node.operands[0]].shape) + 2 * math.prod(avals[self.anatomy.x].shape)
+        # Of maps there are two, as they change their order of axes.
+        whole = 2 * math.prod(self.anatomy.program.avals[self.anatomy.x].shape)
         return fitting(min(units, _ABREAST), 4 * (walk.rows + whole), useful(self.memory - walk.bytes))
 
     def image(self, x: Array) -> ImageUnits:
@@ -180,7 +179,7 @@ class ImageUnits:
         """The active pass below a layer, where there is one and its matrices fit."""
         links = self.engine.links[name]
         found = self._footing.below(links, self.engine.memory * 5 // 8) if links else None
-        if found is None:
+        if links and found is None:
             self._footing.forget()  # the plain pass has use for the memory
         return found
 
@@ -271,19 +270,22 @@ class LayerUnits:
             yield units, jax.block_until_ready(self.walk.maps(self.name, self.state, np.resize(units, self.chunk)))
             return
         assert isinstance(self.state, LayerPass)
-        avals, below = self.engine.anatomy.program.avals, bottom(self.engine.links[self.name])
-        start, end = avals[self.engine.anatomy.find(self.name).node.operands[0]], avals[below]
-        seeds = (
-            self.plain.seeds(self.state, np.resize(part, width))[:, : len(part)]
-            for part, width in _pieces(units, start.size, self.chunk)
-        )
-        signal = self.walk(seeds, len(units))
-        done = 0
-        for part, width in _pieces(units, end.size, self.chunk):
-            turned = np.zeros((width, end.size), np.float32)
-            loops.turn(signal, done, turned[: len(part)])
+        below = bottom(self.engine.links[self.name])
+        size, done = self.engine.anatomy.program.avals[below].size, 0
+        signal = self.walk(self._seeds, units)
+        for part, width in _pieces(units, size, self.chunk):
+            turned = np.zeros((width, size), np.float32)
+            self.walk.turn(signal, done, turned[: len(part)])
             done += len(part)
             yield part, jax.block_until_ready(self.plain.finish(self.state, np.resize(part, width), below, turned))
+
+    @functools.cached_property
+    def _seeds(self) -> Seeds:
+        """The units' own first step, for the active pass."""
+        assert isinstance(self.state, LayerPass)
+        slopes, kernel = self.state.first.args
+        convolution = geometry(self.engine.anatomy, self.engine.anatomy.find(self.name).node, np.asarray(kernel))
+        return Seeds(convolution, np.asarray(slopes)[0])
 
 
 def _pieces(units: np.ndarray, each: int, chunk: int) -> Iterator[tuple[np.ndarray, int]]:

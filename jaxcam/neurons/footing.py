@@ -77,16 +77,16 @@ class Footing:
 
     def _way(self, link: Link, branch: Branch, kernel: Any, factor: np.ndarray) -> Step | Skip:
         above, wanted = self._entries[link.top], self._wanted(branch.below)
-        if kernel is None:
+        if branch.convolution is None:
             return Skip(above, wanted, factor)
-        return Step(geometry(self.anatomy, branch, np.asarray(kernel)), above, wanted, factor)
+        return Step(geometry(self.anatomy, branch.convolution, np.asarray(kernel)), above, wanted, factor)
 
     def _size(self, link: Link, branch: Branch) -> int:
         above, wanted = self._entries[link.top], self._wanted(branch.below)
         if branch.convolution is None:
             return len(above.flat)
         kernel = np.empty(self.anatomy.program.avals[branch.convolution.operands[1]].shape, np.bool_)
-        return Step.size(geometry(self.anatomy, branch, kernel), above, wanted)
+        return Step.size(geometry(self.anatomy, branch.convolution, kernel), above, wanted)
 
     def _wanted(self, below: Value) -> np.ndarray:
         if below in self._entries:

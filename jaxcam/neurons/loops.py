@@ -171,6 +171,22 @@ def add_row(context, source, start, factor, sums, target):  # type: ignore[no-un
 
 
 @intrinsic
+def multiply_row(context, source, start, factors, first, sums, target):  # type: ignore[no-untyped-def]
+    """Adds a row of COLUMNS numbers, each times one of a row of factors, to a row of sums."""
+
+    def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
+        source, start, factors, first, sums, target = _pointers(context, builder, signature, values)
+        rows = (_vectors(builder, *row) for row in ((source, start), (factors, first), (sums, target)))
+        for one, factor, there in zip(*rows, strict=True):
+            total = _multiply_add(builder, *(builder.load(place, align=4) for place in (one, factor, there)))
+            builder.store(total, there, align=4)
+        return context.get_dummy_value()
+
+    at = types.int64
+    return types.void(source, at, factors, at, sums, at), codegen
+
+
+@intrinsic
 def settle_row(context, sums, start, clipped, result, target):  # type: ignore[no-untyped-def]
     """Writes a row of COLUMNS sums, negative ones as zero if they are clipped; says whether any is not zero."""
 
@@ -382,11 +398,85 @@ def listed(seen: np.ndarray, entries: np.ndarray, starts: np.ndarray) -> None:
 
 
 @_compiled
-def settle(values: np.ndarray, clipped: bool, seen: np.ndarray) -> None:
-    """Clips a group's signal (n, COLUMNS) in place, if that is wanted, and says which rows are not zero, (n,)."""
-    flat = values.reshape(-1)
-    for i in range(len(values)):
-        seen[i] = settle_row(flat, i * COLUMNS, clipped, flat, i * COLUMNS)  # type: ignore[call-arg]
+def seed(
+    layout: Layout,
+    slopes: np.ndarray,
+    kernel: np.ndarray,
+    wanted: np.ndarray,
+    first: int,
+    last: int,
+    clipped: bool,
+    result: np.ndarray,
+    seen: np.ndarray,
+) -> None:
+    """What units of a layer send back to some entries of its input: the first step, one slice of the kernel each.
+
+    Args:
+        layout: the convolution's.
+        slopes: (g, h'·w', COLUMNS) the cotangents of the convolution's output, each unit's own channel.
+        kernel: (g, kh·kw·c, COLUMNS) each unit's slice.
+        wanted: flat index in the input (h, w, c) of each entry, ascending.
+        first, last: which entries.
+        clipped: whether what is negative becomes zero.
+        result: (g, n, COLUMNS).
+        seen: (g, n) whether anything in a row of the result is not zero.
+    """
+    (_, w, c), (height, width, _), (kh, kw) = layout.input, layout.output, layout.kernel
+    row, settled, near, weights = np.empty(COLUMNS, np.float32), result.reshape(-1), slopes.reshape(-1), kernel.reshape(-1)
+    places, slices = np.empty(kh * kw, np.int64), np.empty(kh * kw, np.int64)
+    pixel, count = -1, 0
+    for i in range(first, last):
+        if wanted[i] // c != pixel:
+            pixel, count = wanted[i] // c, 0
+            for ky in range(kh):
+                y = pixel // w + layout.padding[0] - ky * layout.dilation[0]
+                for kx in range(kw):
+                    x = pixel % w + layout.padding[1] - kx * layout.dilation[1]
+                    above, beside = y // layout.strides[0], x // layout.strides[1]
+                    inside = above >= 0 and above < height and beside >= 0 and beside < width
+                    if inside and y % layout.strides[0] == 0 and x % layout.strides[1] == 0:
+                        places[count], slices[count] = above * width + beside, (ky * kw + kx) * c
+                        count += 1
+        for group in range(len(slopes)):
+            row[:] = 0
+            for j in range(count):
+                source, factor = group * height * width + places[j], group * kernel.shape[1] + slices[j] + wanted[i] % c
+                multiply_row(near, source * COLUMNS, weights, factor * COLUMNS, row, 0)  # type: ignore[call-arg]
+            where = (group * result.shape[1] + i) * COLUMNS
+            seen[group, i] = settle_row(row, 0, clipped, settled, where)  # type: ignore[call-arg]
+
+
+@_compiled
+def settle(
+    values: np.ndarray,
+    sources: np.ndarray,
+    starts: np.ndarray,
+    first: int,
+    last: int,
+    clipped: bool,
+    result: np.ndarray,
+    seen: np.ndarray,
+) -> None:
+    """Brings the cotangents of a value to the entries of what was rectified, which are sums of some of them.
+
+    Args:
+        values: (g, m, COLUMNS).
+        sources: of all entries, one after another.
+        starts: for each entry, where its sources start; one more at the end.
+        first, last: which entries.
+        clipped: whether negative sums become zero.
+        result: (g, n, COLUMNS).
+        seen: (g, n) whether anything in a row of the result is not zero.
+    """
+    row, near, settled = np.empty(COLUMNS, np.float32), values.reshape(-1), result.reshape(-1)
+    for group in range(len(values)):
+        for i in range(first, last):
+            row[:] = 0
+            for j in range(starts[i], starts[i + 1]):
+                source = group * values.shape[1] + sources[j]
+                add_row(near, source * COLUMNS, np.float32(1), row, 0)  # type: ignore[call-arg]
+            where = (group * result.shape[1] + i) * COLUMNS
+            seen[group, i] = settle_row(row, 0, clipped, settled, where)  # type: ignore[call-arg]
 
 
 @_compiled
@@ -398,20 +488,11 @@ def add(above: np.ndarray, sources: np.ndarray, targets: np.ndarray, factors: np
 
 
 @_compiled
-def gather(values: np.ndarray, rows: np.ndarray, first: int, signal: np.ndarray) -> None:
-    """Brings some rows of values (n, b) into a signal (g, m, COLUMNS), from unit `first` on."""
-    for i in range(len(rows)):
-        for b in range(values.shape[1]):
-            group, column = divmod(first + b, COLUMNS)
-            signal[group, i, column] = values[rows[i], b]
-
-
-@_compiled
-def turn(signal: np.ndarray, first: int, turned: np.ndarray) -> None:
-    """Some units of a signal (g, n, COLUMNS), from one on, as rows (b, n)."""
-    for start in range(0, signal.shape[1], 64):
-        stop = min(start + 64, signal.shape[1])
+def turn(signal: np.ndarray, unit: int, first: int, last: int, turned: np.ndarray) -> None:
+    """Entries from `first` to `last` of a signal (g, n, COLUMNS), from one unit on, as rows (b, n)."""
+    for start in range(first, last, 64):
+        stop = min(start + 64, last)
         for b in range(len(turned)):
-            group, column = divmod(first + b, COLUMNS)
+            group, column = divmod(unit + b, COLUMNS)
             for i in range(start, stop):
                 turned[b, i] = signal[group, i, column]

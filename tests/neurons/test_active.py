@@ -11,7 +11,7 @@ from neurons_twins import close
 
 from jaxcam.neurons import descent
 from jaxcam.neurons import engine as engine_module
-from jaxcam.neurons.active import Convolution, Skip, Step, entries
+from jaxcam.neurons.active import Convolution, Seeds, Skip, Step, entries
 from jaxcam.neurons.budget import bytes_per_unit
 from jaxcam.neurons.cuts import Walk
 from jaxcam.neurons.descent import ActivePass, Stop
@@ -110,15 +110,19 @@ def test_a_walk_down_any_chain_equals_loops_over_all_pixels(seed):
     guided = bool(seed % 2)
     cotangents = rng.normal(size=(int(np.prod(stages[0].above)), 5)).astype(np.float32)
     before = cotangents.copy()
-    found = unit_by_unit(ActivePass(stops(stages), stages[-1].convolution.input_shape, guided)([cotangents], 5))[:5]
+    found = sent(ActivePass(stops(stages), stages[-1].convolution.input_shape, guided), stages[0].above, cotangents)
     wanted = [sent_back(stages, cotangents[:, b].reshape(stages[0].above), guided).reshape(-1) for b in range(5)]
     np.testing.assert_array_equal(cotangents, before)
     close(found, np.stack(wanted), TOLERANCE)
 
 
-def unit_by_unit(signal):
-    """Groups of units (g, n, columns) as rows (units, n)."""
-    return signal.transpose(0, 2, 1).reshape(-1, signal.shape[1])
+def sent(walk, above, cotangents):
+    """What comes back from any cotangents (h·w·c, b): those of units whose kernels are as large as the image."""
+    h, w, c = above
+    b = cotangents.shape[1]
+    layer = Convolution(cotangents.reshape(h, w, c, b), (1, 1), (0, 0), (1, 1), above, (1, 1, b))
+    signal = walk(Seeds(layer, np.ones((1, 1, b), np.float32)), np.arange(b))
+    return signal.transpose(0, 2, 1).reshape(-1, signal.shape[1])[:b]
 
 
 def stops(stages):
@@ -146,7 +150,7 @@ def test_sums_of_convolutions_and_skips_equal_loops_over_all_pixels(seed, guided
     order = [slice(None), slice(None, None, -1)][seed % 2]
     walk = ActivePass([Stop(0, upper, ways[order]), Stop(1, lower, below[order])], shape, guided)
     cotangents = rng.normal(size=(h * w * c, 4)).astype(np.float32)
-    found = unit_by_unit(walk([cotangents[:, :1], cotangents[:, 1:]], 4))
+    found = sent(walk, shape, cotangents)
     for b in range(4):
         clip = (lambda v: np.maximum(v, 0)) if guided else (lambda v: v)
         top = clip(cotangents[:, b].reshape(shape).astype(float)) * (masks[0] != 0)
