@@ -162,20 +162,18 @@ class Walk:
             together = tuple(some)
             yield from zip(together, self.ways.facts(start, together)(self._value(start), self.arrays), strict=True)
 
-    def finish(self, state: LayerPass, units: np.ndarray, value: Value, signal: np.ndarray) -> Array:
+    def grounded(self, value: Value, signal: np.ndarray) -> Array:
         """The maps (b, n, h, w, c) of units, from their cotangents of a value that is the images, but for scales.
 
         Args:
-            state: the layer's pass.
-            units: (b,).
             value: whose cotangents.
-            signal: (b, h·w·c).
+            signal: (b, h·w·c); it becomes the maps, where it can.
         """
-        maps = jnp.asarray(signal).reshape(len(units), *self.ways.anatomy.program.avals[value].shape)
-        if value != self.ways.cuts[0]:
-            _, pull = self.ways.ground(value)(self._values[0], self.arrays)
-            maps = self.ways.back(pull, maps)
-        return self.ways.finish(state, units, maps)
+        maps = jax.device_put(signal.reshape(len(signal), *self.ways.anatomy.program.avals[value].shape))
+        if value == self.ways.cuts[0]:
+            return maps
+        _, pull = self.ways.ground(value)(self._values[0], self.arrays)
+        return self.ways.back(pull, maps)
 
     def maps(self, layer: str, state: Any, units: np.ndarray) -> Array:
         """Goes back from some units (b,) of a layer: their maps (b, n, h, w, c)."""

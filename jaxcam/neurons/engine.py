@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxcam.neurons.active import Seeds
-from jaxcam.neurons.arena import Arena
+from jaxcam.neurons.arena import Arena, aligned
 from jaxcam.neurons.backward import LayerPass, all_replacements, starts_alone
 from jaxcam.neurons.budget import bytes_per_unit, chunk_memory, fitting, useful
 from jaxcam.neurons.chain import Link, bottom, geometry, is_convolution, links_below
@@ -274,10 +274,13 @@ class LayerUnits:
         size, done = self.engine.anatomy.program.avals[below].size, 0
         signal = self.walk(self._seeds, units)
         for part, width in _pieces(units, size, self.chunk):
-            turned = np.zeros((width, size), np.float32)
+            turned = aligned(width, size)
             self.walk.turn(signal, done, turned[: len(part)])
+            black = np.ones(width, np.bool_)
+            black[: len(part)] = self.dead[part]
+            turned[black] = 0
             done += len(part)
-            yield part, jax.block_until_ready(self.plain.finish(self.state, np.resize(part, width), below, turned))
+            yield part, jax.block_until_ready(self.plain.grounded(below, turned))
 
     @functools.cached_property
     def _seeds(self) -> Seeds:
