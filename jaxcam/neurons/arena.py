@@ -7,15 +7,20 @@ import sys
 
 import numpy as np
 
-_LINE = 64  # bytes that a processor reads at once
+_NUMBERS = 16  # that a processor reads at once: a line of the cache
 
 
 def aligned(*shape: int) -> np.ndarray:
     """An array of float32, any numbers, that starts where a line of the cache does; as JAX wants it to take it as it is."""
-    size, one = math.prod(shape), np.dtype(np.float32).itemsize
-    memory = np.empty(size + _LINE // one, np.float32)
-    start = -memory.__array_interface__["data"][0] % _LINE // one
+    size = math.prod(shape)
+    memory = np.empty(size + _NUMBERS, np.float32)
+    start = -memory.__array_interface__["data"][0] // memory.itemsize % _NUMBERS
     return memory[start : start + size].reshape(shape)
+
+
+def lines(array: np.ndarray) -> bool:
+    """Whether an array starts where a line of the cache does."""
+    return array.__array_interface__["data"][0] % (_NUMBERS * array.itemsize) == 0
 
 
 class Arena:
@@ -41,14 +46,15 @@ class Arena:
     def take(self, *shape: int) -> np.ndarray:
         """An array of any numbers, in the smallest gap it fits into; fresh memory if in none."""
         size, gaps, end = math.prod(shape), [], 0
+        whole = -(-size // _NUMBERS) * _NUMBERS  # so that the next one starts with a line, too
         for start, stop in [*sorted(self._taken.items()), (len(self._memory), 0)]:
-            if size <= start - end:
+            if whole <= start - end:
                 gaps.append((start - end, end))
             end = stop
         if not gaps or not size:
             return aligned(*shape)
         start = min(gaps)[1]
-        self._taken[start] = start + size
+        self._taken[start] = start + whole
         return self._memory[start : start + size].reshape(shape)
 
     def give(self, array: np.ndarray) -> None:

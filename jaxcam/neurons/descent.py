@@ -16,10 +16,12 @@ import numpy as np
 
 from jaxcam.neurons import loops
 from jaxcam.neurons.active import Entries, Seeds, Skip, Step, workers
-from jaxcam.neurons.arena import Arena
+from jaxcam.neurons.arena import Arena, aligned, lines
 
 # How many shares of a step there are for each thread: the more, the sooner one helps out another that was held up.
 _SHARES = 4
+# Bytes of a result that are not going to be in a cache when they are read again.
+_LARGE = 1 << 22
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,7 +142,8 @@ class ActivePass:
         """The sum of what came to a value."""
         if known is None:
             skip, above = skips[0]
-            known = np.zeros((len(above), len(skip.wanted), loops.COLUMNS), np.float32)
+            known = aligned(len(above), len(skip.wanted), loops.COLUMNS)
+            known[:] = 0
         for skip, above in skips:
             for group, sums in zip(above, known, strict=True):
                 loops.add(group, skip.sources, skip.targets, skip.factors, sums)
@@ -196,10 +199,11 @@ class ActivePass:
             added = above, skip.sources, skip.targets, skip.factors
         places = finish.place if finish is not None and finish.moved else nowhere
         known = nothing if known is None else known
+        past = result[0].nbytes > _LARGE and lines(result[0])
 
         def work(run: slice) -> None:
             made = step.tiles[run], step.products, step.weights
-            loops.send(*made, *signal, known, *added, finish is not None and self.guided, places, *result)
+            loops.send(*made, *signal, known, *added, finish is not None and self.guided, places, past, *result)
 
         list(pool.map(work, step.shares(_SHARES * workers())))
 

@@ -32,8 +32,11 @@ from numba.extending import intrinsic
 # or 32 of 4.
 ROWS, _REGISTERS, _LANES = (4, 4, 16) if binding.get_host_cpu_features().get("avx512f") else (4, 2, 8)
 COLUMNS = _REGISTERS * _LANES
+# Numbers that a processor reads at once: a line of the cache.
+_LINE = 16
 # How many terms of a sum are added before the next tile: their signals stay in the fastest cache.
 _TERMS = int(__import__('os').environ.get('TT','64'))
+FE = bool(__import__('os').environ.get('FE','1')=='1')
 _AHEAD = int(__import__('os').environ.get('AH','512'))
 _AHEAD2 = int(__import__('os').environ.get('AH2','1'))
 # Rows of a tile at most: their sums stay in the second cache.
@@ -140,7 +143,7 @@ def tile(context, fresh, weights, start, signal, base, entries, first, last, sum
             if _AHEAD:
                 _prefetch(builder, weights, builder.add(block, _whole(_AHEAD)))
             if _AHEAD2:
-                _prefetch(builder, signal, builder.add(ahead, builder.mul(builder.sub(index, first), _whole(16))))
+                _prefetch(builder, signal, builder.add(ahead, builder.mul(builder.sub(index, first), _whole(_LINE))))
             for r in range(ROWS):
                 weight = _spread(builder, builder.load(builder.gep(weights, [builder.add(block, _whole(r))])))
                 for v, term in enumerate(terms):
@@ -171,6 +174,30 @@ def add_row(context, source, start, factor, sums, target):  # type: ignore[no-un
 
 
 @intrinsic
+def fetch_row(context, source, start):  # type: ignore[no-untyped-def]
+    """Has a row of COLUMNS numbers brought near, which is going to be read soon."""
+
+    def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
+        source, start = _pointers(context, builder, signature, values)
+        for i in range(0, COLUMNS, _LINE):
+            _prefetch(builder, source, builder.add(start, _whole(i)))
+        return context.get_dummy_value()
+
+    return types.void(source, types.int64), codegen
+
+
+@intrinsic
+def finish_writing(context):  # type: ignore[no-untyped-def]
+    """Waits for what was written past the caches."""
+
+    def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+@intrinsic
 def multiply_row(context, source, start, factors, first, sums, target):  # type: ignore[no-untyped-def]
     """Adds a row of COLUMNS numbers, each times one of a row of factors, to a row of sums."""
 
@@ -187,11 +214,20 @@ def multiply_row(context, source, start, factors, first, sums, target):  # type:
 
 
 @intrinsic
-def settle_row(context, sums, start, clipped, result, target):  # type: ignore[no-untyped-def]
-    """Writes a row of COLUMNS sums, negative ones as zero if they are clipped; says whether any is not zero."""
+def settle_row(context, sums, start, clipped, result, target, past):  # type: ignore[no-untyped-def]
+    """Writes a row of COLUMNS sums, negative ones as zero if they are clipped; says whether any is not zero.
+
+    Args:
+        sums: rows of COLUMNS numbers.
+        start: where the row is.
+        clipped: whether negative sums become zero.
+        result: rows of COLUMNS numbers; those to be written past the caches start with a line of them.
+        target: where the row goes.
+        past: whether it is written past the caches, into which it would be read first.
+    """
 
     def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
-        sums, start, clipped, result, target = _pointers(context, builder, signature, values)
+        sums, start, clipped, result, target, past = _pointers(context, builder, signature, values)
         zero, bits = ir.Constant(_VECTOR, [0.0] * _LANES), ir.VectorType(ir.IntType(32), _LANES)
         kept, any_bit = builder.not_(builder.trunc(clipped, ir.IntType(1))), ir.Constant(bits, [0] * _LANES)
         for one, other in zip(_vectors(builder, sums, start), _vectors(builder, result, target), strict=True):
@@ -199,7 +235,12 @@ def settle_row(context, sums, start, clipped, result, target):  # type: ignore[n
             # A NaN is not negative: it stays, to be seen.
             clip = builder.select(builder.fcmp_ordered("<", value, zero), zero, value)
             value = builder.select(kept, value, clip)
-            builder.store(value, other, align=4)
+            with builder.if_else(cgutils.is_not_null(builder, past)) as (beside, through):
+                with beside:
+                    stored = builder.store(value, other, align=_LANES * 4)
+                    stored.set_metadata("nontemporal", builder.module.add_metadata([ir.IntType(32)(1)]))
+                with through:
+                    builder.store(value, other, align=4)
             any_bit = builder.or_(any_bit, builder.bitcast(value, bits))
         kind = ir.FunctionType(ir.IntType(32), [bits])
         function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.vector.reduce.or.v{_LANES}i32")
@@ -207,7 +248,7 @@ def settle_row(context, sums, start, clipped, result, target):  # type: ignore[n
         return builder.zext(found, context.get_value_type(types.boolean))
 
     at = types.int64
-    return types.boolean(sums, at, types.boolean, result, at), codegen
+    return types.boolean(sums, at, types.boolean, result, at, types.boolean), codegen
 
 
 @_compiled
@@ -323,6 +364,7 @@ def send(
     factors: np.ndarray,
     clipped: bool,
     places: np.ndarray,
+    past: bool,
     result: np.ndarray,
     seen: np.ndarray,
 ) -> None:
@@ -336,6 +378,7 @@ def send(
         above, sources, targets, factors: rows added as they are, see `add`; targets ascend.
         clipped: whether negative sums become zero.
         places: where in the result each row goes; none at all for where it is.
+        past: whether the result is written past the caches: it is larger than these, and starts with a line of them.
         result: (g, m', COLUMNS).
         seen: (g, m') whether anything in a row of the result is not zero.
     """
@@ -358,9 +401,16 @@ def send(
                     base, target = group * n * COLUMNS, group * height * COLUMNS
                     ahead = base + upcoming * COLUMNS
                     for row in range(0, padded, ROWS):
+                        if fresh and FE:
+                            for i in range(row, min(row + ROWS, last - first)):
+                                if len(more):
+                                    fetch_row(more, (group * known.shape[1] + first + i) * COLUMNS)  # type: ignore[call-arg]
+                                if begin + i < len(sources):
+                                    source = group * above.shape[1] + sources[begin + i]
+                                    fetch_row(beside, source * COLUMNS)  # type: ignore[call-arg]
                         where = block + row * (stop - strip)
                         tile(fresh, weights, where, near, base, listed, low, high, sums, target + row * COLUMNS, ahead)  # type: ignore[call-arg]
-                        ahead += (high - low) * 16
+                        ahead += (high - low) * _LINE
         if before == after:
             sums[:] = 0
         end = begin
@@ -376,8 +426,9 @@ def send(
                     where = group * known.shape[1] + first + i
                     add_row(more, where * COLUMNS, np.float32(1), sums, row * COLUMNS)  # type: ignore[call-arg]
                 where = (group * m + place) * COLUMNS
-                seen[group, place] = settle_row(sums, row * COLUMNS, clipped, settled, where)  # type: ignore[call-arg]
+                seen[group, place] = settle_row(sums, row * COLUMNS, clipped, settled, where, past)  # type: ignore[call-arg]
         begin = end
+    finish_writing()  # type: ignore[call-arg]
 
 
 @_compiled
@@ -443,7 +494,7 @@ def seed(
                 source, factor = group * height * width + places[j], group * kernel.shape[1] + slices[j] + wanted[i] % c
                 multiply_row(near, source * COLUMNS, weights, factor * COLUMNS, row, 0)  # type: ignore[call-arg]
             where = (group * result.shape[1] + i) * COLUMNS
-            seen[group, i] = settle_row(row, 0, clipped, settled, where)  # type: ignore[call-arg]
+            seen[group, i] = settle_row(row, 0, clipped, settled, where, False)  # type: ignore[call-arg]
 
 
 @_compiled
@@ -476,7 +527,7 @@ def settle(
                 source = group * values.shape[1] + sources[j]
                 add_row(near, source * COLUMNS, np.float32(1), row, 0)  # type: ignore[call-arg]
             where = (group * result.shape[1] + i) * COLUMNS
-            seen[group, i] = settle_row(row, 0, clipped, settled, where)  # type: ignore[call-arg]
+            seen[group, i] = settle_row(row, 0, clipped, settled, where, False)  # type: ignore[call-arg]
 
 
 @_compiled
