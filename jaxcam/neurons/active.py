@@ -29,9 +29,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from jaxcam.neurons import loops
+from jaxcam.neurons.matrices import Layout, fill, plan
 
 # Rows a matrix product should have at least; below, neighboring pixels share one.
-_ROWS = int(__import__('os').environ.get('RR','24'))
+_ROWS = 12
 
 
 def workers() -> int:
@@ -51,11 +52,12 @@ class Convolution:
     output_shape: tuple[int, int, int]
 
 
-def layout_of(convolution: Convolution, pixels: int = 1) -> loops.Layout:
+def layout_of(convolution: Convolution, pixels: int = 1) -> Layout:
     """How a convolution is laid, as the loops take it."""
-    return loops.Layout(
+    return Layout(
         *(convolution.input_shape, convolution.output_shape, convolution.kernel.shape[:2]),
-        *(convolution.strides, convolution.padding, convolution.dilation, pixels),
+        *(convolution.strides, convolution.padding, convolution.dilation),
+        *(pixels, loops.ROWS, loops.TERMS, loops.HIGHEST),
     )
 
 
@@ -89,7 +91,7 @@ class Entries:
 
     @functools.cached_property
     def sources(self) -> tuple[np.ndarray, np.ndarray]:
-        """Which of `wanted` go to the entries, one entry after another; and where each entry's start, one more at the end."""
+        """Which of `wanted` go to each entry, entry by entry; and where those of each start, one more at the end."""
         order = np.argsort(self.place, kind="stable")
         return order, np.searchsorted(self.place[order], np.arange(len(self.flat) + 1))
 
@@ -133,11 +135,13 @@ class Seeds:
         self._kernel = convolution.kernel.reshape(-1, units)
 
     def of(self, units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Slopes and slices of the kernel of units in groups; the last group is filled up with units that send nothing."""
+        """Slopes and slices of the kernel, units in groups; the last is filled up with units that send nothing."""
         groups = -(-len(units) // loops.COLUMNS)
         columns = np.resize(units, groups * loops.COLUMNS)
         slopes, kernel = (
-            np.ascontiguousarray(numbers[:, columns].reshape(-1, groups, loops.COLUMNS).transpose(1, 0, 2))
+            np.ascontiguousarray(
+                np.take(numbers, columns, axis=1).reshape(-1, groups, loops.COLUMNS).transpose(1, 0, 2)
+            )
             for numbers in (self._slopes, self._kernel)
         )
         slopes[-1, :, len(units) - (groups - 1) * loops.COLUMNS :] = 0
@@ -164,7 +168,7 @@ class Step:
         rows = np.searchsorted(wanted, np.arange(h * w + 1) * c)
         mean = max(1, round(len(wanted) / (h * w)))
         layout = layout_of(convolution, pixels=int(np.clip(-(-_ROWS // mean), 1, w)))
-        self.tiles, self.products = loops.plan(layout, rows, above.starts)
+        self.tiles, self.products = plan(layout, rows, above.starts)
         heights, ends = self.tiles[:, 1] - self.tiles[:, 0], np.append(0, self.products[:, 2].cumsum())
         heights = -(-heights // loops.ROWS) * loops.ROWS
         # For each tile, where its weights end.
@@ -174,7 +178,7 @@ class Step:
         made_of = kernel, rows, wanted % c, above.flat, factors.astype(np.float32)
         shares = [self.tiles[run] for run in self.shares(workers())]
         with ThreadPoolExecutor(workers()) as pool:
-            list(pool.map(lambda tiles: loops.fill(layout, tiles, self.products, *made_of, self.weights), shares))
+            list(pool.map(lambda tiles: fill(layout, tiles, self.products, *made_of, self.weights), shares))
 
     def shares(self, count: int) -> list[slice]:
         """The tiles in runs of about equal work."""
@@ -210,4 +214,3 @@ class Skip:
         flat, self.sources, self.targets = np.intersect1d(above.flat, wanted, assume_unique=True, return_indices=True)
         factors = np.ones(len(flat)) if factor is None else factor.reshape(-1)[flat]
         self.factors = factors.astype(np.float32)
-

@@ -11,7 +11,7 @@ _NUMBERS = 16  # that a processor reads at once: a line of the cache
 
 
 def aligned(*shape: int) -> np.ndarray:
-    """An array of float32, any numbers, that starts where a line of the cache does; as JAX wants it to take it as it is."""
+    """An array of float32, any numbers, that starts where a line of the cache does; JAX takes such without a copy."""
     size = math.prod(shape)
     memory = np.empty(size + _NUMBERS, np.float32)
     start = -memory.__array_interface__["data"][0] // memory.itemsize % _NUMBERS

@@ -47,7 +47,7 @@ class LayerPass:
 
     activation: Array
     dead: Array
-    first: Callable[[Array], Array]
+    first: Partial
     trunk: Callable[[Array], tuple[Array]]
 
     def maps(self, units: Array) -> Array:

@@ -115,7 +115,7 @@ class ActivePass:
                     moved = finish is not None and finish.moved
                     result = self._take(groups, len(way.wanted)) if known is None or moved else known
                     rows = np.empty((groups, len(way.wanted)), np.bool_)
-                    self._run(way, (current, *listed[1:]), known, added[-1:], finish, (result, rows), pool)
+                    self._run(way, (current, *listed), known, added[-1:], finish, (result, rows), pool)
                     sums[below] = result
                     if known is not None and known is not result:
                         used.append(known)
@@ -162,7 +162,7 @@ class ActivePass:
         return self._settled(active, values, pool) if active.moved else (values, seen)
 
     def _settled(self, active: Entries, values: np.ndarray, pool: ThreadPoolExecutor) -> tuple[np.ndarray, np.ndarray]:
-        """From cotangents of a value to those of what was rectified: pooling undone, clipped; and which are not zero."""
+        """From a value's cotangents to those of what was rectified: pooling undone, clipped; and which are not zero."""
         result = self._take(len(values), len(active.flat)) if active.moved else values
         seen = np.empty(result.shape[:2], np.bool_)
 
@@ -174,13 +174,13 @@ class ActivePass:
             self.arena.give(values)
         return result, seen
 
-    def _listed(self, seen: np.ndarray, pool: ThreadPoolExecutor) -> tuple[np.ndarray, ...]:
+    def _listed(self, seen: np.ndarray, pool: ThreadPoolExecutor) -> tuple[np.ndarray, np.ndarray]:
         """Which entries count, for each group: see `loops.listed`."""
         groups, n = seen.shape
         numbers = self.arena.take(groups * (2 * n + 1)).view(np.int32)
         entries, starts = numbers[: groups * n].reshape(groups, n), numbers[groups * n :].reshape(groups, n + 1)
         list(pool.map(loops.listed, seen, entries, starts))
-        return numbers, entries, starts
+        return entries, starts
 
     def _run(
         self,

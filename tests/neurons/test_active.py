@@ -173,6 +173,16 @@ def test_layers_share_the_steps_they_have_in_common():
     assert known > {id(way) for stop in two.stops for _, way in stop.ways}
 
 
+def test_a_layer_with_nothing_below_it_takes_nothing_from_the_others():
+    net = NETS["residual"]()
+    names = [layer.name for layer in layers(net.model, net.x) if layer.kind == "conv"]
+    engine = Engine(net.model, net.x.shape, names, "guided")
+    image = engine.image(net.x)
+    before = {id(way) for stop in image.layer("last").walk.stops for _, way in stop.ways}
+    assert isinstance(image.layer(names[0]).walk, Walk)
+    assert before == {id(way) for stop in image.layer("last").walk.stops for _, way in stop.ways}
+
+
 def plain(engine):
     """The engine without its chains."""
     engine.links = {name: [] for name in engine.layers}

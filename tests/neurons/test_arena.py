@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxcam.neurons.arena import Arena
+from jaxcam.neurons.arena import Arena, aligned, lines
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -35,13 +35,21 @@ def test_what_somebody_still_holds_is_left_to_him():
 
 def test_memory_is_used_again_and_the_smallest_gap_first():
     arena = Arena()
-    arena.begin(100)
+    arena.begin(112)  # each starts with a line of 16
     large, between, small, last = arena.take(5, 8), arena.take(1, 10), arena.take(2, 10), arena.take(1, 10)
     arena.give(large)
     arena.give(small)
     assert np.shares_memory(arena.take(3, 5), small)
     assert np.shares_memory(arena.take(5, 5), large)
     assert np.shares_memory(between.base, last)
+
+
+def test_every_array_starts_with_a_line_of_the_cache():
+    arena = Arena()
+    arena.begin(1000)
+    for array in (arena.take(1, 3), arena.take(2, 17), arena.take(5), arena.take(999), aligned(3, 5)):
+        assert lines(array)
+    assert not lines(aligned(20)[1:])
 
 
 def test_what_does_not_fit_is_fresh_memory_and_giving_it_back_changes_nothing():
