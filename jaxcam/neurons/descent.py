@@ -210,5 +210,5 @@ class ActivePass:
 
 def _shared(pool: ThreadPoolExecutor, count: int, work: Callable[[int, int], None]) -> None:
     """Has threads share entries: `work(first, last)`."""
-    edges = np.linspace(0, count, _SHARES * workers() + 1).astype(int)
+    edges = np.linspace(0, count, _SHARES * workers() + 1).astype(int).tolist()
     list(pool.map(work, edges[:-1], edges[1:]))
