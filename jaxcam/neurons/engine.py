@@ -41,7 +41,7 @@ MAP_RULES = ("guided", "gradient", "deconv", "integrated")
 _WAYS: dict[Any, tuple[Anatomy, Ways]] = {}
 _KEPT = 4
 # Units for which matrices between active entries are worth making: that takes as long as they save for about so many.
-_WORTH = 192
+_WORTH = 64
 # More units abreast in the active pass are no faster: rows of signals lie too far apart for the caches.
 _ABREAST = 128
 # Bytes of arrays that the system keeps at hand; larger ones it brings page by page, each time.
