@@ -147,7 +147,7 @@ def over_devices(extent: Extent, seed: int, quick: bool) -> Curve:
 
 
 def _over_devices_here(extent: Extent, seed: int) -> Curve:
-    given, count = extent.subject(extent.side, 1, seed), 2 * COPIES  # few enough for the plain pass, which is dealt out
+    given, count = extent.subject(extent.side, 1, seed), COPIES  # few enough for the plain pass, which is dealt out
     label = f"virtual devices of one processor, {count} units of {extent.layer}"
     curve = Curve("Devices", label, list(extent.devices))
     alone: np.ndarray | None = None

@@ -129,23 +129,11 @@ class Seeds:
     """
 
     def __init__(self, convolution: Convolution, slopes: np.ndarray) -> None:
-        self.layout = layout_of(convolution)
-        units = convolution.output_shape[2]
-        self._slopes = slopes.reshape(-1, units)
-        self._kernel = convolution.kernel.reshape(-1, units)
-
-    def of(self, units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Slopes and slices of the kernel, units in groups; the last is filled up with units that send nothing."""
-        groups = -(-len(units) // loops.COLUMNS)
-        columns = np.resize(units, groups * loops.COLUMNS)
-        slopes, kernel = (
-            np.ascontiguousarray(
-                np.take(numbers, columns, axis=1).reshape(-1, groups, loops.COLUMNS).transpose(1, 0, 2)
-            )
-            for numbers in (self._slopes, self._kernel)
+        self.layout, units = layout_of(convolution), convolution.output_shape[2]
+        # A column for each unit.
+        self.slopes, self.kernel = (
+            np.ascontiguousarray(numbers.reshape(-1, units), np.float32) for numbers in (slopes, convolution.kernel)
         )
-        slopes[-1, :, len(units) - (groups - 1) * loops.COLUMNS :] = 0
-        return slopes, kernel
 
 
 class Step:

@@ -88,7 +88,8 @@ class ActivePass:
             the next call takes their memory.
         """
         groups = -(-len(units) // loops.COLUMNS)
-        self.arena.begin(self.rows * groups * loops.COLUMNS * 3 // 2)  # gaps are lost; untouched, they take no memory
+        rows = self.rows + len(seeds.slopes) + len(seeds.kernel)
+        self.arena.begin(rows * groups * loops.COLUMNS * 3 // 2)  # gaps are lost; untouched, they take no memory
         sums: dict[int, np.ndarray] = {}
         seen: dict[int, np.ndarray] = {}  # of values that are settled: which of their rows are not zero
         skips: dict[int, list[tuple[Skip, np.ndarray]]] = {}  # added where the next step arrives, or at the end
@@ -114,13 +115,13 @@ class ActivePass:
                         known = self._arrived(known, added[:-1])
                     moved = finish is not None and finish.moved
                     result = self._take(groups, len(way.wanted)) if known is None or moved else known
-                    rows = np.empty((groups, len(way.wanted)), np.bool_)
-                    self._run(way, (current, *listed), known, added[-1:], finish, (result, rows), pool)
+                    nonzero = np.empty((groups, len(way.wanted)), np.bool_)
+                    self._run(way, (current, *listed), known, added[-1:], finish, (result, nonzero), pool)
                     sums[below] = result
                     if known is not None and known is not result:
                         used.append(known)
                     if finish is not None:
-                        seen[below] = rows
+                        seen[below] = nonzero
                 waiting = {id(above) for some in skips.values() for _, above in some}
                 for values in used:
                     if id(values) not in waiting:
@@ -151,7 +152,8 @@ class ActivePass:
 
     def _seeded(self, seeds: Seeds, units: np.ndarray, pool: ThreadPoolExecutor) -> tuple[np.ndarray, np.ndarray]:
         """The highest value's cotangents, settled."""
-        active, (slopes, kernel) = self.stops[0].active, seeds.of(units)
+        active = self.stops[0].active
+        slopes, kernel = (self._grouped(numbers, units, pool) for numbers in (seeds.slopes, seeds.kernel))
         values = self._take(len(slopes), len(active.wanted))
         seen, clipped = np.empty(values.shape[:2], np.bool_), self.guided and not active.moved
 
@@ -159,7 +161,15 @@ class ActivePass:
             loops.seed(seeds.layout, slopes, kernel, active.wanted, first, last, clipped, values, seen)
 
         _shared(pool, len(active.wanted), work)
+        for used in (slopes, kernel):
+            self.arena.give(used)
         return self._settled(active, values, pool) if active.moved else (values, seen)
+
+    def _grouped(self, numbers: np.ndarray, units: np.ndarray, pool: ThreadPoolExecutor) -> np.ndarray:
+        """Columns of numbers (n, u) in groups (g, n, COLUMNS); the last is filled up with zeros."""
+        groups = self._take(-(-len(units) // loops.COLUMNS), len(numbers))
+        _shared(pool, len(numbers), lambda *run: loops.columns(numbers, units, *run, groups))
+        return groups
 
     def _settled(self, active: Entries, values: np.ndarray, pool: ThreadPoolExecutor) -> tuple[np.ndarray, np.ndarray]:
         """From a value's cotangents to those of what was rectified: pooling undone, clipped; and which are not zero."""

@@ -143,8 +143,10 @@ class Engine:
 
     def active_chunk(self, name: str, walk: ActivePass, units: int) -> int:
         """How many of a layer's units the active pass sends back at once, beside its matrices."""
-        # Of maps there are two, as they change their order of axes.
-        whole = 2 * math.prod(self.anatomy.program.avals[self.anatomy.x].shape)
+        avals, (_, kernel) = self.anatomy.program.avals, self.anatomy.find(name).node.operands
+        # A column of the kernel; and of maps there are two, as they change their order of axes.
+        own = math.prod(avals[kernel].shape[:-1])
+        whole = own + 2 * math.prod(avals[self.anatomy.x].shape)
         return fitting(min(units, _ABREAST), 4 * (walk.rows + whole), useful(self.memory - walk.bytes))
 
     def image(self, x: Array) -> ImageUnits:

@@ -413,6 +413,14 @@ def add(above: np.ndarray, sources: np.ndarray, targets: np.ndarray, factors: np
 
 
 @compiled
+def columns(numbers: np.ndarray, units: np.ndarray, first: int, last: int, groups: np.ndarray) -> None:
+    """Brings rows from `first` to `last` of numbers (n, u) into groups (g, n, COLUMNS): a column for each unit."""
+    for i in range(first, last):
+        for b in range(len(groups) * COLUMNS):
+            groups[b // COLUMNS, i, b % COLUMNS] = numbers[i, units[b]] if b < len(units) else np.float32(0)
+
+
+@compiled
 def turn(signal: np.ndarray, unit: int, first: int, last: int, turned: np.ndarray) -> None:
     """Entries from `first` to `last` of a signal (g, n, COLUMNS), from one unit on, as rows (b, n)."""
     for start in range(first, last, 64):

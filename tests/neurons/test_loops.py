@@ -27,7 +27,16 @@ def test_each_loop_is_compiled_once_for_all_networks():
             sender = image.layer(layer)
             list(sender.chunks(np.arange(2)))
     assert isinstance(sender.walk, ActivePass)
-    for loop in (matrices.plan, matrices.fill, loops.send, loops.listed, loops.seed, loops.settle, loops.turn):
+    for loop in (
+        matrices.plan,
+        matrices.fill,
+        loops.send,
+        loops.listed,
+        loops.seed,
+        loops.settle,
+        loops.columns,
+        loops.turn,
+    ):
         assert len(loop.signatures) == 1, loop.__name__
 
 
