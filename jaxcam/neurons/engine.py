@@ -42,7 +42,7 @@ _WAYS: dict[Any, tuple[Anatomy, Ways]] = {}
 _KEPT = 4
 # Units for which matrices between active entries are worth making: that takes as long as they save for about so many.
 _WORTH = 64
-# More units abreast in the active pass are no faster: rows of signals lie too far apart for the caches.
+# More units abreast in the active pass are no faster: what comes next is fetched in time as it is.
 _ABREAST = 128
 # Bytes of arrays that the system keeps at hand; larger ones it brings page by page, each time.
 _SMALL = 1 << 24
