@@ -130,9 +130,9 @@ class Seeds:
 
     def __init__(self, convolution: Convolution, slopes: np.ndarray) -> None:
         self.layout, units = layout_of(convolution), convolution.output_shape[2]
-        # A column for each unit.
+        # A column for each unit; copied, as what JAX gives is another type to the loops: it can't be written to.
         self.slopes, self.kernel = (
-            np.ascontiguousarray(numbers.reshape(-1, units), np.float32) for numbers in (slopes, convolution.kernel)
+            np.array(numbers.reshape(-1, units), np.float32, order="C") for numbers in (slopes, convolution.kernel)
         )
 
 
