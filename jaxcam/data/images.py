@@ -1,8 +1,10 @@
 """From a picture in a file to the array a network takes.
 
 Whatever the file holds, the network gets red, green and blue in [0, 1]: turned as the camera was held, greyscale
-repeated, CMYK and palettes converted, what is transparent laid on white. A picture of another shape gives up its two
-ends: the largest centered square is what is resized, which is resizing the shorter side and cropping the center.
+repeated, CMYK and palettes converted, what is transparent laid on white, of an animation the first frame. Sixteen bits
+are divided by 65535; floating-point pixels are taken as they are and have to lie in [0, 1]. A picture of another shape
+gives up its two ends: the largest centered square is what is resized, which is resizing the shorter side and cropping
+the center.
 """
 
 import io
@@ -34,7 +36,7 @@ def read_image(
     """Reads one picture as every picture of an image folder is read.
 
     Args:
-        path: a file that pillow can decode: JPEG, PNG, WebP, BMP and others.
+        path: a file that pillow can decode: JPEG, PNG, WebP, BMP, TIFF and others; of several frames the first.
         size: height and width in pixels of what is returned: the largest centered square of the picture, resized with
             an antialiased bilinear filter. None keeps the picture as it is.
         channels: 3 for red, green and blue, 1 for luminance.
@@ -44,7 +46,8 @@ def read_image(
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is cut short or no picture.
+        ValueError: the file is cut short or no picture, or its numbers lie outside the range of their kind: floats
+            outside [0, 1], whole numbers of 32 bits outside 0 to 65535.
 
     Example:
         >>> import tempfile
@@ -58,10 +61,9 @@ def read_image(
     if not path.is_file():
         raise FileNotFoundError(f"no image file {str(path)!r}")
     try:
-        pixels = decode(path, size, channels=channels)
+        return decode(path, size, channels=channels)
     except UNREADABLE as error:
         raise ValueError(f"cannot read the image {str(path)!r}: {reason(error)}") from error
-    return to_float(pixels)
 
 
 def resize(images: Float32[np.ndarray, "n h w c"], size: int) -> Float32[np.ndarray, "n {size} {size} c"]:
@@ -98,9 +100,13 @@ def to_float(pixels: UInt8[np.ndarray, "*shape"]) -> Float32[np.ndarray, "*shape
     return np.divide(pixels, np.float32(255), dtype=np.float32)
 
 
-def decode(file: Path | io.BytesIO, size: int | None, *, channels: int) -> UInt8[np.ndarray, "h w c"]:
-    """Decodes one picture to bytes, (size, size, channels); raises one of `UNREADABLE` where it cannot."""
-    with PIL.Image.open(file) as opened:
+def decode(file: Path | io.BytesIO, size: int | None, *, channels: int) -> Float32[np.ndarray, "h w c"]:
+    """Decodes one picture to [0, 1], (size, size, channels); raises one of `UNREADABLE` where it cannot."""
+    try:
+        opened = PIL.Image.open(file)
+    except PIL.UnidentifiedImageError as error:
+        raise ValueError(_unidentified(file)) from error
+    with opened:
         opened.load()
         image = _flatten(PIL.ImageOps.exif_transpose(opened), "L" if channels == 1 else "RGB")
     if size is not None:
@@ -110,7 +116,9 @@ def decode(file: Path | io.BytesIO, size: int | None, *, channels: int) -> UInt8
         square = image.crop((left, top, left + side, top + side))
         image = square.resize((size, size), PIL.Image.Resampling.BILINEAR)
     pixels = np.asarray(image)
-    return pixels[:, :, None] if pixels.ndim == 2 else pixels
+    if image.mode == "F":  # one channel in [0, 1], deeper than bytes; the rounding of a resize may leave it by a hair
+        return np.repeat(np.clip(pixels, 0, 1)[:, :, None], channels, axis=2)
+    return to_float(pixels[:, :, None] if pixels.ndim == 2 else pixels)
 
 
 def decode_all(
@@ -136,7 +144,7 @@ def decode_all(
 
     def one(index: int) -> str | None:
         try:
-            images[index] = to_float(decode(open_source(sources[index]), size, channels=channels))
+            images[index] = decode(open_source(sources[index]), size, channels=channels)
         except UNREADABLE as error:
             return reason(error)
         return None
@@ -150,8 +158,6 @@ def decode_all(
 
 def reason(error: BaseException) -> str:
     """Why a file could not be read, in a few words and without its path."""
-    if isinstance(error, PIL.UnidentifiedImageError):
-        return "not a picture"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -163,16 +169,42 @@ def _watched(items: Iterable[Item], total: int, progress: bool) -> Iterable[Item
         yield from bar.track(items, total=total, description="decoding images")
 
 
+def _unidentified(file: Path | io.BytesIO) -> str:
+    """Why pillow does not know a file."""
+    if isinstance(file, Path) and file.open("rb").read(4) in (b"II*\0", b"MM\0*"):
+        return "a TIFF of a kind that pillow does not read (such as three channels of floats); save it as PNG"
+    return "not a picture"
+
+
 def _flatten(image: PIL.Image.Image, mode: str) -> PIL.Image.Image:
-    if image.mode.startswith("I;16") or image.mode == "I":
-        # Sixteen bits: pillow's own conversion clips at 255 instead of scaling.
-        wide = np.asarray(image).astype(np.uint32)
-        image = PIL.Image.fromarray((wide.clip(0, 65535) // 257).astype(np.uint8))
+    """The picture in bytes, of one channel ("L") or three ("RGB"); what is deeper than bytes as floats ("F")."""
+    if image.mode == "F" or image.mode.startswith("I"):
+        # Pillow's own conversions clip at 255 instead of scaling.
+        return PIL.Image.fromarray(_deep(image))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         paper = PIL.Image.new("RGBA", image.size, "white")
         image = PIL.Image.alpha_composite(paper, image)
     return image.convert(mode)
+
+
+def _deep(image: PIL.Image.Image) -> Float32[np.ndarray, "h w"]:
+    """One channel of more than eight bits, in [0, 1].
+
+    Raises:
+        ValueError: numbers that say nothing of what is black and what is white.
+    """
+    pixels = np.asarray(image)
+    kind, most = ("floating-point numbers", 1) if image.mode == "F" else ("whole numbers", 65535)
+    if not np.isfinite(pixels).all():
+        raise ValueError("it has NaN or infinite values")
+    low, high = pixels.min(), pixels.max()
+    if low < 0 or high > most:
+        hint = "; divide them by 255" if image.mode == "F" and low >= 0 and high <= 255 else ""
+        raise ValueError(f"its {kind} must lie in [0, {most}], they range from {low:g} to {high:g}{hint}")
+    values = (pixels / most).astype(np.float32)
+    clear = image.info.get("transparency")
+    return np.where(pixels == clear, np.float32(1), values) if isinstance(clear, int) else values
 
 
 def _triangle(old: int, new: int) -> Float32[np.ndarray, "{new} {old}"]:

@@ -61,6 +61,81 @@ def test_sixteen_bits_are_scaled_not_clipped(tmp_path):
     np.testing.assert_allclose(image[..., 0], deep / 65535, atol=1 / 255)
 
 
+@pytest.mark.parametrize(("kind", "most"), [("f4", 1), ("u2", 65535), ("i4", 65535)])
+@pytest.mark.parametrize("size", [None, 5, 16])
+def test_numbers_deeper_than_bytes_keep_their_values(tmp_path, kind, most, size):
+    values = np.random.default_rng(1).random((8, 8))
+    deep = (values * most).astype(kind)
+    image = data.read_image(save(tmp_path / "a.tif", deep), size=size)
+    expected = data.resize((deep / most).astype(np.float32)[None, :, :, None], size or 8)
+    np.testing.assert_allclose(image, expected[0].repeat(3, -1), atol=1e-6)
+    assert data.read_image(tmp_path / "a.tif", size=size, channels=1).shape == (size or 8, size or 8, 1)
+    assert image.max() <= 1
+
+
+def test_the_ends_of_sixteen_bits_are_black_and_white(tmp_path):
+    image = data.read_image(save(tmp_path / "a.png", np.array([[0, 1, 256, 65534, 65535]], np.uint16)), size=None)
+    np.testing.assert_allclose(image[0, :, 0] * 65535, [0, 1, 256, 65534, 65535], rtol=1e-6)
+
+
+def test_a_white_picture_of_floats_stays_at_one(tmp_path):
+    save(tmp_path / "a.tif", np.ones((13, 13), np.float32))
+    assert data.read_image(tmp_path / "a.tif", size=7).max() == 1
+
+
+@pytest.mark.parametrize(
+    ("pixels", "line"),
+    [
+        (np.float32([[0, 255]]), r"floating-point numbers must lie in \[0, 1\], they range from 0 to 255; divide"),
+        (np.float32([[0, 1.5]]), r"floating-point numbers must lie in \[0, 1\], they range from 0 to 1\.5; divide"),
+        (np.float32([[-0.5, 1]]), r"floating-point numbers must lie in \[0, 1\], they range from -0\.5 to 1$"),
+        (np.float32([[0, 256]]), r"they range from 0 to 256$"),
+        (np.float32([[0, np.nan]]), "it has NaN or infinite values"),
+        (np.float32([[0, np.inf]]), "it has NaN or infinite values"),
+        (np.int32([[0, 65536]]), r"whole numbers must lie in \[0, 65535\], they range from 0 to 65536$"),
+        (np.int32([[-1, 5]]), r"whole numbers must lie in \[0, 65535\], they range from -1 to 5$"),
+    ],
+)
+def test_numbers_that_say_nothing_of_black_and_white_are_refused(tmp_path, pixels, line):
+    save(tmp_path / "a.tif", pixels)
+    with pytest.raises(ValueError, match=rf"^cannot read the image '.*a\.tif': .*{line}"):
+        data.read_image(tmp_path / "a.tif", size=None)
+
+
+def test_a_color_that_stands_for_nothing_is_white_in_sixteen_bits_too(tmp_path):
+    save(tmp_path / "a.png", np.array([[0, 900, 30000]], np.uint16), transparency=900)
+    image = data.read_image(tmp_path / "a.png", size=None)
+    np.testing.assert_allclose(image[0, :, 0], [0, 1, 30000 / 65535], rtol=1e-6)
+
+
+def test_a_tiff_that_pillow_does_not_read_is_told_from_what_is_no_picture(tmp_path):
+    path = save(tmp_path / "a.tif", np.ones((4, 4), np.float32))
+    content = bytearray(path.read_bytes())
+    content[content.index(b"\x53\x01\x03\x00") + 8] = 6  # the tag SampleFormat: complex numbers
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"a\.tif': a TIFF of a kind that pillow does not read"):
+        data.read_image(path)
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".png", ".webp", ".tif"])
+def test_of_an_animation_the_first_frame_is_read(tmp_path, suffix):
+    first, second = (PIL.Image.new("RGB", (8, 8), color) for color in ("red", "blue"))
+    first.save(tmp_path / f"a{suffix}", save_all=True, append_images=[second])
+    image = data.read_image(tmp_path / f"a{suffix}", size=None)
+    np.testing.assert_allclose(image, np.broadcast_to([1, 0, 0], image.shape), atol=0.02)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
+@pytest.mark.parametrize(("orientation", "turned"), [(3, 2), (6, -1), (8, 1)])
+def test_every_format_that_says_how_the_camera_was_held_is_turned(tmp_path, suffix, orientation, turned):
+    exif = PIL.Image.Exif()
+    exif[0x0112] = orientation
+    pixels = np.zeros((8, 16, 3), np.uint8)
+    pixels[:, 8:] = 255
+    image = data.read_image(save(tmp_path / f"a{suffix}", pixels, exif=exif), size=None)
+    np.testing.assert_allclose(image, np.rot90(pixels, turned) / 255, atol=0.1)
+
+
 def test_a_picture_taken_sideways_is_turned(tmp_path):
     exif = PIL.Image.Exif()
     exif[0x0112] = 6  # The camera was turned by a quarter: right side of the sensor is the top.
