@@ -1,5 +1,6 @@
 """What a network's outputs are called, and which of them a user means."""
 
+import codecs
 import dataclasses
 import difflib
 import re
@@ -13,6 +14,8 @@ from jaxcam.attribution.targets import per_output
 from jaxcam.cli.errors import one_line
 from jaxcam.cli.imagenet import IMAGENET, output_of
 from jaxcam.cli.networks import Network
+
+NUMBER = re.compile(r"-?[0-9]+")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,46 +109,115 @@ def targets(said: str | None, answers: Answers) -> np.ndarray:
     if said is None:
         return answers.predicted
     n, k = answers.probabilities.shape
-    if re.fullmatch(r"-?\d+", said):
-        if not 0 <= int(said) < k:
+    if NUMBER.fullmatch(said):
+        number = int(said)
+        if 0 <= number < k:
+            check_number(number, said, answers.names)
+            return np.full(n, number)
+        if answers.names is None or said not in answers.names:
             raise ValueError(f"--target {said} is out of range: the network has {k} outputs, 0 to {k - 1}")
-        return np.full(n, int(said))
-    number = output_of(said) if k == IMAGENET else None
-    if number is not None:
-        return np.full(n, number)
+    wordnet = output_of(said) if k == IMAGENET else None
+    if wordnet is not None:
+        return np.full(n, wordnet)
     if answers.names is None:
         raise ValueError(f"--target {said}: nothing names the network's outputs; give a number, or --classes FILE")
-    lower = [name.lower() for name in answers.names]
-    if said.lower() not in lower:
-        near = difflib.get_close_matches(said.lower(), lower, n=1)
-        meant = f"; did you mean {answers.names[lower.index(near[0])]!r}?" if near else ""
+    output = number_of(said, answers.names)
+    if output is None:
+        near = difflib.get_close_matches(said.lower(), [name.lower() for name in answers.names], n=1)
+        meant = f"; did you mean {next(name for name in answers.names if name.lower() == near[0])!r}?" if near else ""
         raise ValueError(f"no class {said!r} among the {k} there are{meant}")
-    return np.full(n, lower.index(said.lower()))
+    return np.full(n, output)
+
+
+def number_of(said: str, names: Sequence[str]) -> int | None:
+    """Which of some names a user means: the one written so, else the one that differs by large and small letters only.
+
+    Args:
+        said: a name.
+        names: of outputs or classes.
+
+    Returns:
+        Its number; None where there is none.
+
+    Raises:
+        ValueError: several have that name; their numbers are given.
+
+    Example:
+        >>> number_of("Crane", ["crane", "heron"]), number_of("stork", ["crane", "heron"])
+        (0, None)
+    """
+    same = [number for number, name in enumerate(names) if name == said]
+    same = same or [number for number, name in enumerate(names) if name.lower() == said.lower()]
+    if len(same) > 1:
+        raise ValueError(f"{len(same)} classes are called {said!r}, {spoken(same)}; give one of these numbers")
+    return same[0] if same else None
+
+
+def check_number(number: int, said: str, names: Sequence[str] | None) -> None:
+    """Raises where a number is the name of another output as well."""
+    if names is None or said not in names or names[number] == said:
+        return
+    raise ValueError(
+        f"--target {said} may be output {number}, called {names[number]!r}, or output {names.index(said)}, called "
+        f"{said!r}; --classes FILE gives them other names"
+    )
+
+
+def spoken(numbers: Sequence[int]) -> str:
+    """Numbers in a sentence.
+
+    Example:
+        >>> spoken([134, 517]), spoken([1, 2, 3])
+        ('134 and 517', '1, 2 and 3')
+    """
+    *first, last = map(str, numbers)
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def read_names(path: Path | None) -> tuple[str, ...] | None:
     """Names of outputs from a file: one a line, or tab-separated with the name last and, if at all, its number first.
 
+    The file is UTF-8, or UTF-16 that says so by its first two bytes; empty lines are left out.
+
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: nothing in it, or numbers that do not count from 0.
+        ValueError: nothing in it, no text, a line that names nothing, or numbers that do not count from 0.
     """
     if path is None:
         return None
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; --classes takes a file with one name a line")
     if not path.is_file():
         raise FileNotFoundError(f"no file {path} for --classes")
-    try:
-        lines = [line for line in path.read_text("utf-8").splitlines() if line.strip()]
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no text; --classes takes one name a line") from error
+    lines = [line for line in re.split(r"\r\n|\n|\r", text_of(path)) if line.strip()]
     if not lines:
         raise ValueError(f"{path} is empty; --classes takes one name a line")
     cells = [[cell.strip() for cell in line.split("\t")] for line in lines]
-    if all(len(row) > 1 and row[0].isdigit() for row in cells):
+    unnamed = next((line for line, row in zip(lines, cells, strict=True) if not row[-1]), None)
+    if unnamed is not None:
+        raise ValueError(f"the line {unnamed!r} of {path} ends in a tab and names nothing; the name is the last column")
+    if all(len(row) > 1 and NUMBER.fullmatch(row[0]) for row in cells):
         cells.sort(key=lambda row: int(row[0]))
         if [int(row[0]) for row in cells] != list(range(len(cells))):
             raise ValueError(f"the numbers in {path} do not count the outputs from 0 to {len(cells) - 1}")
     return tuple(row[-1] for row in cells)
+
+
+def text_of(path: Path) -> str:
+    """A text file, whatever its first bytes say of how it is written.
+
+    Raises:
+        ValueError: it is no text.
+    """
+    content = path.read_bytes()
+    marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        text = content.decode("utf-16" if marked else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text in UTF-8; --classes takes one name a line") from error
+    if "\0" in text:
+        raise ValueError(f"{path} is no text in UTF-8; --classes takes one name a line")
+    return text
 
 
 def percent(share: float) -> str:

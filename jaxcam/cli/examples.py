@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxcam import studies
 from jaxcam.cli import photographs
+from jaxcam.cli.classes import NUMBER, number_of
 from jaxcam.cli.networks import Network
 from jaxcam.data import Dataset, read_image
 from jaxcam.studies.textures import KINDS
@@ -21,12 +22,12 @@ def class_of(said: str, dataset: Dataset) -> int:
     """The class a user means: by its name, or else by its number.
 
     Raises:
-        ValueError: there is no such class; the closest is named.
+        ValueError: there is no such class, the closest is named; or several have that name.
     """
-    if said in dataset.names:
-        return dataset.names.index(said)
-    if said.isdigit() and int(said) < len(dataset.names):
-        return int(said)
+    number = int(said) if NUMBER.fullmatch(said) else -1
+    is_number = said not in dataset.names and 0 <= number < len(dataset.names)
+    if (named := number if is_number else number_of(said, dataset.names)) is not None:
+        return named
     near = difflib.get_close_matches(said, dataset.names, n=1)
     meant = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(dataset.names[:10])}"
     raise ValueError(f"{dataset.name} has no class {said!r}{meant}")

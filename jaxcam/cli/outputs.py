@@ -5,6 +5,7 @@ import difflib
 import jax
 import jax.numpy as jnp
 
+from jaxcam.cli.classes import NUMBER, spoken
 from jaxcam.cli.errors import one_line
 from jaxcam.cli.imagenet import IMAGENET, output_of
 from jaxcam.cli.networks import Network, selected
@@ -31,7 +32,7 @@ def select_outputs(network: Network, data: Dataset, given: str | None) -> Networ
         chosen = matching(network, data, available)
     else:
         parts = [part.strip() for part in given.split(",") if part.strip()]
-        if not all(part.isdigit() and int(part) < available for part in parts):
+        if not all(NUMBER.fullmatch(part) and 0 <= int(part) < available for part in parts):
             raise ValueError(f"--outputs {given}: {network.name} has the outputs 0 to {available - 1}")
         chosen = [int(part) for part in parts]
         if len(chosen) != len(data.names):
@@ -49,6 +50,13 @@ def matching(network: Network, data: Dataset, available: int) -> list[int]:
             raise ValueError(
                 f"{data.name} has a class {missing[0]!r} that {network.name} was not trained on; {meant} "
                 f"knows {', '.join(network.names[:10])}{', …' if len(network.names) > 10 else ''}"
+            )
+        several = [name for name in data.names if network.names.count(name) > 1]
+        if several:
+            same = [number for number, name in enumerate(network.names) if name == several[0]]
+            raise ValueError(
+                f"{network.name} has {len(same)} outputs called {several[0]!r}, {spoken(same)}; say with --outputs "
+                f"which output each class of {data.name} is"
             )
         return [network.names.index(name) for name in data.names]
     numbers = [output_of(name) for name in data.names]

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from jaxcam import data, studies, training
+from jaxcam.cli.classes import NUMBER
 from jaxcam.cli.console import bars
 from jaxcam.cli.datasets import open_data, splits
 from jaxcam.cli.networks import new_network, open_network
@@ -126,7 +127,7 @@ def numbers(text: str | None, option: str) -> tuple[int, ...] | None:
     if text is None:
         return None
     parts = listed(text)
-    if len(parts) != 4 or not all(part.lstrip("-").isdigit() for part in parts):
+    if len(parts) != 4 or not all(NUMBER.fullmatch(part) for part in parts):
         raise ValueError(f"{option} {text!r} is not TOP,LEFT,HEIGHT,WIDTH in pixels, such as 0,0,6,6")
     return tuple(int(part) for part in parts)
 
