@@ -23,7 +23,7 @@ import PIL.Image
 
 import jaxcam as jc
 from jaxcam.studies.families import FAMILIES
-from jaxcam.studies.goodness import corrections
+from jaxcam.studies.monte_carlo import corrections
 from jaxcam.viewing import figures
 
 KEY = jax.random.key(0)

@@ -9,6 +9,7 @@ from jaxcam.cli import options
 from jaxcam.cli.console import bars, table
 from jaxcam.cli.group import Command
 from jaxcam.cli.run_directory import RunDirectory
+from jaxcam.cli.significance import announced
 
 
 @click.command(
@@ -49,7 +50,8 @@ from jaxcam.cli.run_directory import RunDirectory
     type=options.Whole(2),
     default=200,
     show_default=True,
-    help="What chance does; p is at least 1 / (N + 1) times the number of concepts and layers.",
+    help="Concepts of random pictures that each concept is compared with. The smallest corrected p is "
+    "concepts × layers / (N + 1): with 20 and 4 tests no result can be significant.",
 )
 @click.option("--seed", metavar="N", type=options.Whole(0), default=0, show_default=True)
 @click.option("--batch", metavar="N", type=options.Whole(1), default=32, show_default=True, help="Images at once.")
@@ -91,15 +93,18 @@ def concepts(ctx: click.Context, out: Path, overwrite: bool, quiet: bool, **give
     else:
         others = examples.read_folder(given["others"], shape[0], shape[2])
     known = layers_of(network.model, dataset.images[:1])
-    layers = given["layer"] or tuple(layer.name for layer in known if layer.kind == "conv")
-    with run:
+    chosen = given["layer"] or tuple(layer.name for layer in known if layer.kind == "conv")
+    layers = tuple(dict.fromkeys(chosen))
+    tests = max(1, len(layers) * len(pictures))
+    able = studies.resolution(given["random_concepts"], tests, "holm")
+    with run, announced(able, "random concepts", "--random-concepts"):
         found = studies.concepts(
             network.model,
             own,
             target,
             pictures,
             others,
-            layers=tuple(dict.fromkeys(layers)),
+            layers=layers,
             key=jax.random.key(given["seed"]),
             counterparts=given["counterparts"],
             random_concepts=given["random_concepts"],
@@ -118,7 +123,13 @@ def concepts(ctx: click.Context, out: Path, overwrite: bool, quiet: bool, **give
         )
         title = f"‘{dataset.names[target]}’, {network.name}"
         figures.save(figures.concepts(found, title=title), out / "concepts.png")
-        results = {"class": dataset.names[target], "images": len(own), "others": len(others), "concepts": rows}
+        results = {
+            "class": dataset.names[target],
+            "images": len(own),
+            "others": len(others),
+            "concepts": rows,
+            "resolution": able.to_dict(),
+        }
         run.finish(model=network.describe(), data=described, seed=given["seed"], results=results)
     cells = [
         (
@@ -133,5 +144,6 @@ def concepts(ctx: click.Context, out: Path, overwrite: bool, quiet: bool, **give
         for t in found
     ]
     click.echo(table(["layer", "concept", "TCAV", "rise", "probe", "p", "corrected"], cells))
-    click.echo(f"\n{len(own)} images of ‘{dataset.names[target]}’, {len(others)} others\n\n{out}")
+    unable = "" if able.can_reject else f"\n{able.summary('random concepts', '--random-concepts ')}"
+    click.echo(f"\n{len(own)} images of ‘{dataset.names[target]}’, {len(others)} others{unable}\n\n{out}")
     return results

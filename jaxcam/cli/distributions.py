@@ -9,6 +9,7 @@ from jaxcam.cli import options
 from jaxcam.cli.console import bars, table
 from jaxcam.cli.group import Command
 from jaxcam.cli.run_directory import RunDirectory
+from jaxcam.cli.significance import announced
 
 
 @click.command(
@@ -28,15 +29,22 @@ from jaxcam.cli.run_directory import RunDirectory
     help="As jaxcam layers lists it; may be repeated. Default: the last of each stage. The logits are always tested.",
 )
 @options.limit
-@click.option("--draws", metavar="N", type=options.Whole(1), default=9_999, show_default=True, help="Of the null.")
+@click.option(
+    "--draws",
+    metavar="N",
+    type=options.Whole(1),
+    default=9_999,
+    show_default=True,
+    help="Number of random samples for the test; p is never below 1 / (N + 1).",
+)
 @click.option(
     "--correction",
     type=click.Choice(["benjamini-hochberg", "holm", "none"]),
     default="benjamini-hochberg",
     show_default=True,
-    help="For there being many tests: over all images, layers and laws.",
+    help="Correction for multiple tests: over all images, layers and laws.",
 )
-@click.option("--seed", metavar="N", type=options.Whole(0), default=0, show_default=True, help="Of the null.")
+@click.option("--seed", metavar="N", type=options.Whole(0), default=0, show_default=True, help="Of the random samples.")
 @click.option("--batch", metavar="N", type=options.Whole(1), default=8, show_default=True, help="Images at once.")
 @options.out
 @options.quiet
@@ -61,7 +69,9 @@ def distributions(ctx: click.Context, out: Path, overwrite: bool, quiet: bool, *
     photographs.say_size(network, given["image_size"], quiet=quiet)
     with run:
         values = laws.values_of(network, pictures, given["layer"], given["batch"], progress=bars(quiet))
-        found = laws.measured(values, pictures.names, given["seed"], given["draws"], progress=bars(quiet))
+        able = laws.able(values, given["draws"], given["correction"])
+        with announced(able, "random samples", "--draws"):
+            found = laws.measured(values, pictures.names, given["seed"], given["draws"], progress=bars(quiet))
         adjusted = laws.adjusted(found, given["correction"])
         rows = laws.rows(found, adjusted, pictures.names)
         write_csv(out / "distributions.csv", list(rows[0]), [list(row.values()) for row in rows])
@@ -69,8 +79,11 @@ def distributions(ctx: click.Context, out: Path, overwrite: bool, quiet: bool, *
         write_csv(out / "summary.csv", list(summary[0]), [list(row.values()) for row in summary])
         write_npz(out / "values.npz", values)
         figures.save(figures.distributions(values, found), out / "distributions.png")
-        results = {"images": list(pictures.names), "layers": summary}
+        results = {"images": list(pictures.names), "layers": summary, "resolution": able.to_dict()}
         run.finish(model=network.describe(), data=pictures.describe(), seed=given["seed"], results=results)
     click.echo(table(list(summary[0]), [[laws.said(value) for value in row.values()] for row in summary]))
-    click.echo(f"\n“not rejected”: images of {len(pictures.names)} whose values may be of this law, at 5 %\n\n{out}")
+    last = f"“not rejected”: images of {len(pictures.names)} whose values may be of this law, at 5 %"
+    if not able.can_reject:
+        last = able.summary("random samples", "--draws ")
+    click.echo(f"\n{last}\n\n{out}")
     return results

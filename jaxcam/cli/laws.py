@@ -14,9 +14,9 @@ from jaxcam.cli.networks import Network
 from jaxcam.cli.photographs import Photographs
 from jaxcam.studies import Distributions, distributions, layer_values
 from jaxcam.studies.families import FAMILIES
-from jaxcam.studies.goodness import corrections
+from jaxcam.studies.goodness import certain_tests
+from jaxcam.studies.monte_carlo import LEVEL, Resolution, corrections, resolution
 
-LEVEL = 0.05
 Found = Mapping[str, Distributions]
 Adjusted = Mapping[tuple[str, str], np.ndarray]
 
@@ -61,6 +61,12 @@ def measured(
                 raise ValueError(f"{layer}: {error}") from error
             bar.advance(task)
     return found
+
+
+def able(values: Mapping[str, np.ndarray], draws: int, correction: str) -> Resolution:
+    """What the tests of all images, layers and families can tell apart when they are corrected together."""
+    tests = len(FAMILIES) * sum(len(rows) for rows in values.values())
+    return resolution(draws, tests, correction, level=LEVEL, certain=sum(map(certain_tests, values.values())))
 
 
 def adjusted(found: Found, correction: str) -> dict[tuple[str, str], np.ndarray]:

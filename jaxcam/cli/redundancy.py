@@ -9,6 +9,7 @@ from jaxcam.cli import options
 from jaxcam.cli.console import table
 from jaxcam.cli.group import Command
 from jaxcam.cli.run_directory import RunDirectory
+from jaxcam.cli.significance import announced
 
 USUAL = ("cam",)
 
@@ -29,7 +30,14 @@ USUAL = ("cam",)
 @click.option("--components", metavar="N", type=options.Whole(1), help="How many to keep; default: all.")
 @click.option("--share", metavar="SHARE", type=float, help="Or the share of the variance to keep, such as 0.95.")
 @click.option("--scaled", is_flag=True, help="Bring each map to [0, 1] first, as maps are drawn.")
-@click.option("--permutations", metavar="N", type=options.Whole(1), default=999, show_default=True, help="Of the test.")
+@click.option(
+    "--permutations",
+    metavar="N",
+    type=options.Whole(1),
+    default=999,
+    show_default=True,
+    help="How many times the maps are shuffled for the test; with fewer than 19 no component can be more than noise.",
+)
 @click.option(
     "--null",
     type=click.Choice(["pixels", "shifts"]),
@@ -61,7 +69,8 @@ def redundancy(ctx: click.Context, out: Path, overwrite: bool, quiet: bool, **gi
     files = photographs.found(given["images"], given["limit"])
     principal.check_kept(given["components"], given["share"], len(files))
     asked = explanations.asked(given, USUAL, given["limit"], quiet=quiet)
-    with run:
+    able = studies.resolution(given["permutations"])
+    with run, announced(able, "permutations", "--permutations"):
         maps, _, _ = explanations.maps_of(asked, given, quiet=quiet)
         (values,) = maps.values()
         found = studies.redundancy(
@@ -87,6 +96,7 @@ def redundancy(ctx: click.Context, out: Path, overwrite: bool, quiet: bool, **gi
             "lost": found.lost,
             "significant": found.significant,
             "ratios": found.ratios,
+            "resolution": able.to_dict(),
         }
         run.finish(
             model=asked.network.describe(), data=asked.photographs.describe(), seed=given["seed"], results=results
@@ -94,9 +104,11 @@ def redundancy(ctx: click.Context, out: Path, overwrite: bool, quiet: bool, **gi
     shown = [row for row in rows if row["component"] <= max(10, found.components)][:40]
     click.echo(table(list(rows[0]), [[said(value) for value in row.values()] for row in shown]))
     n, h, w = found.maps.shape
+    noise = f"; {found.significant} are more than noise" if able.can_reject else ""
+    unable = "" if able.can_reject else f"\n{able.summary('permutations', '--permutations ')}"
     click.echo(
-        f"\n{n} maps of {h}×{w}: {found.components} components keep {results['share']:.2%} of their variance; "
-        f"{found.significant} are more than noise\n\n{out}"
+        f"\n{n} maps of {h}×{w}: {found.components} components keep {results['share']:.2%} of their "
+        f"variance{noise}{unable}\n\n{out}"
     )
     return results
 

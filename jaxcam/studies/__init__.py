@@ -7,6 +7,7 @@ from jaxcam.studies.exciting import evolution, maximize
 from jaxcam.studies.exemplars import Exemplars, direction, most_exciting
 from jaxcam.studies.goodness import Distributions, distributions
 from jaxcam.studies.leaks import LeakCheck, RegionCheck, leak_check, region_check
+from jaxcam.studies.monte_carlo import Resolution, resolution
 from jaxcam.studies.pieces import HalfSpaces, LinearPieces, Reach, linear_piece, region_size
 from jaxcam.studies.planting import palette, plant
 from jaxcam.studies.principal import Redundancy, redundancy
@@ -33,6 +34,7 @@ __all__ = [
     "Reach",
     "Redundancy",
     "RegionCheck",
+    "Resolution",
     "Shared",
     "Spectrum",
     "Surrogate",
@@ -59,6 +61,7 @@ __all__ = [
     "redundancy",
     "region_check",
     "region_size",
+    "resolution",
     "surrogates",
     "trajectory",
 ]

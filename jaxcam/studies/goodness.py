@@ -8,15 +8,21 @@ from typing import Any
 import jax
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy import special, stats
+from scipy import special
 
 from jaxcam.attribution.asking import check_count, check_key
 from jaxcam.attribution.bricks import check_one_of
 from jaxcam.studies.drawing import generator_of
 from jaxcam.studies.families import FAMILIES, Parameters, distances, fit, null_distances, possible
+from jaxcam.studies.monte_carlo import (
+    CORRECTIONS,
+    Resolution,
+    corrections,
+    resolution,
+    warn_unless_able,
+)
 from jaxcam.studies.spectrum import check_share
 
-CORRECTIONS = ("benjamini-hochberg", "holm", "none")
 PUBLISHED = {"norm": special.ndtr, "logistic": special.expit}
 
 PerSample = dict[str, Float[np.ndarray, " s"]]
@@ -36,6 +42,7 @@ class Distributions:
         parameters: by family the fitted ones, by scipy's names (samples,) each.
         null: by family the distances of samples that are of it (draws,), sorted.
         correction: which.
+        resolution: the smallest corrected p that so many draws can give, against a level of 5 %.
     """
 
     count: int
@@ -47,6 +54,7 @@ class Distributions:
     parameters: dict[str, Parameters]
     null: dict[str, Float[np.ndarray, " d"]]
     correction: str
+    resolution: Resolution
 
     def rejected(self, level: float = 0.05) -> dict[str, Bool[np.ndarray, " s"]]:
         """By family which samples are not of it, after the correction."""
@@ -74,8 +82,8 @@ def distributions(
     Args:
         values: (samples, m), each row one sample, such as one image's channel means of a layer (`layer_values`).
         key: `jax.random.key(seed)`, of the null.
-        draws: of the null; p is never below 1 / (draws + 1). With "holm", fewer draws than 20 × samples × 3 cannot
-            reject anything at 5 %.
+        draws: of the null; p is never below 1 / (draws + 1), which `resolution` sets against 5 %. Draws that cannot
+            reject anything are warned of before the first is drawn: with "holm", fewer than 20 × samples × 3 − 1.
         correction: over samples × families: "benjamini-hochberg" (the share of false rejections), "holm" (the chance
             of any), or "none".
 
@@ -107,6 +115,8 @@ def distributions(
     check_key(key)
     draws = check_count(draws, "draws")
     count = rows.shape[1]
+    able = resolution(draws, len(FAMILIES) * len(rows), correction, certain=certain_tests(rows))
+    warn_unless_able(able, "random draws", "draws")
     nulls = {
         law: null_distances(law, count, draws, generator_of(jax.random.fold_in(key, index)))
         for index, law in enumerate(("norm", "logistic"))
@@ -130,7 +140,18 @@ def distributions(
         parameters=parameters,
         null={family: nulls[family] for family in FAMILIES},
         correction=correction,
+        resolution=able,
     )
+
+
+def certain_tests(rows: Float[np.ndarray, "s m"]) -> int:
+    """How many of the tests of some samples have p = 0 without a draw: a law cannot have such values.
+
+    Example:
+        >>> certain_tests(np.array([[1.0, 2.0, 3.0], [-1.0, 0.0, 1.0]]))
+        1
+    """
+    return sum(int((~possible(family, rows)).sum()) for family in FAMILIES)
 
 
 def published_statistic(values: Float[np.ndarray, "s m"]) -> PerSample:
@@ -158,26 +179,6 @@ def two_sample(a: Float[np.ndarray, " m"], b: Float[np.ndarray, " k"]) -> float:
     both = np.concatenate([a, b])
     shares = [np.searchsorted(sample, both, side="right") / len(sample) for sample in (a, b)]
     return float(np.abs(shares[0] - shares[1]).max())
-
-
-def corrections(pvalues: Float[np.ndarray, " t"], correction: str) -> Float[np.ndarray, " t"]:
-    """p-values corrected for there being many.
-
-    Example:
-        >>> corrections(np.array([0.01, 0.04, 0.03]), "holm").round(9).tolist()
-        [0.03, 0.06, 0.06]
-        >>> corrections(np.array([0.01, 0.04, 0.03]), "benjamini-hochberg").round(9).tolist()
-        [0.03, 0.04, 0.04]
-    """
-    if correction == "none":
-        return pvalues
-    if correction == "benjamini-hochberg":
-        return stats.false_discovery_control(pvalues)
-    order = np.argsort(pvalues)
-    stepped = np.maximum.accumulate(pvalues[order] * np.arange(len(pvalues), 0, -1)).clip(max=1)
-    corrected = np.empty_like(pvalues)
-    corrected[order] = stepped
-    return corrected
 
 
 def _checked(values: Any) -> Float[np.ndarray, "s m"]:

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from jaxcam.attribution.asking import check_count
 from jaxcam.attribution.bricks import check_one_of
 from jaxcam.studies.drawing import generator_of
+from jaxcam.studies.monte_carlo import LEVEL, Resolution, resolution, warn_unless_able
 from jaxcam.studies.spectrum import ROUNDING, Spectrum, check_share
 
 NULLS = ("pixels", "shifts")
@@ -34,7 +35,9 @@ class Redundancy:
         held_out: the share of the variance of maps that were left out which 1, 2, … components of the others explain.
         null: ratios of destroyed maps (permutations, r), None without a key.
         pvalues: of each component (r,), None without a key.
-        significant: how many leading components are more than noise, None without a key.
+        significant: how many leading components are more than noise, None without a key; 0 says nothing where the test
+            cannot reject.
+        resolution: the smallest p that so many permutations can give, against the level; None without a key.
     """
 
     maps: Float[np.ndarray, "n h w"]
@@ -50,6 +53,7 @@ class Redundancy:
     null: Float[np.ndarray, "p r"] | None
     pvalues: Float[np.ndarray, " r"] | None
     significant: int | None
+    resolution: Resolution | None
 
     @property
     def ratios(self) -> Float[np.ndarray, " r"]:
@@ -71,14 +75,14 @@ def redundancy(
     key: Any = None,
     permutations: int = 200,
     null: str = "pixels",
-    level: float = 0.05,
+    level: float = LEVEL,
 ) -> Redundancy:
     """How few numbers describe the maps of a class: principal components, and how many are more than noise.
 
     Each map is a row of h·w numbers; with λⱼ the variances along the principal axes vⱼ of the n rows, ratioⱼ = λⱼ / Σλ,
     scores = (x − x̄)·vⱼ and reconstruction = x̄ + Σ scoreⱼ vⱼ over the components kept (scikit-learn's PCA). Component j
-    is more than noise where fewer than `level` of the destroyed maps have a j-th ratio as large, and so have all before
-    it: p = (1 + #{null ≥ ratio}) / (1 + permutations).
+    is more than noise where hardly any of the destroyed maps have a j-th ratio as large, p ≤ `level`, and so have all
+    before it: p = (1 + #{null ≥ ratio}) / (1 + permutations).
 
     Args:
         maps: class activation maps of images of one class (n, h, w), or (n, h, w, 1); two or more.
@@ -86,7 +90,8 @@ def redundancy(
         share: or the share of the variance to keep, above 0 and at most 1. Neither: every component.
         scaled: whether each map is first brought to [0, 1], (M − min) / (max − min), as maps are drawn.
         key: `jax.random.key(seed)` for the permutation test; None leaves it out.
-        permutations: how many times the maps are destroyed.
+        permutations: how many times the maps are destroyed. p is never below 1 / (1 + permutations): where that is
+            above the level no component can be more than noise, which is warned of before the first is destroyed.
         null: how: "pixels" draws each pixel's values among the maps anew (parallel analysis); "shifts" shifts each map
             round and round by random steps, so that it keeps its own smoothness and loses only its place.
         level: the level of the test.
@@ -128,10 +133,14 @@ def redundancy(
     pca = PCA(svd_solver="full").fit(rows)
     spectrum = Spectrum(pca.explained_variance_ratio_)
     kept = _kept(components, share, spectrum, rows)
+    able = None
+    if key is not None:
+        able = resolution(check_count(permutations, "permutations"), level=level)
+        warn_unless_able(able, "permutations", "permutations")
     scores = pca.transform(rows)[:, :kept]
     axes = pca.components_[:kept]
     rebuilt = pca.mean_ + scores @ axes
-    drawn = None if key is None else _null(values, key, check_count(permutations, "permutations"), null)
+    drawn = None if key is None else _null(values, key, permutations, null)
     pvalues = None if drawn is None else (1 + (drawn >= spectrum.ratios - ROUNDING).sum(0)) / (1 + len(drawn))
     return Redundancy(
         maps=values,
@@ -147,6 +156,7 @@ def redundancy(
         null=drawn,
         pvalues=pvalues,
         significant=None if pvalues is None else int(np.argmin(np.append(pvalues, np.inf) <= level)),
+        resolution=able,
     )
 
 

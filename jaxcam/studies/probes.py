@@ -18,7 +18,7 @@ from jaxcam.attribution.targets import Target, score
 from jaxcam.program.exposure import expose
 from jaxcam.program.transform import tap
 from jaxcam.studies.answers import batches
-from jaxcam.studies.goodness import corrections
+from jaxcam.studies.monte_carlo import Resolution, corrections, resolution, warn_unless_able
 from jaxcam.studies.probing import Products
 
 FEWEST, LARGEST = 10, 50
@@ -43,6 +43,8 @@ class ConceptTest:
         scores: one for each counterpart, (r,).
         null: rises of random concepts, (j,).
         null_scores: scores of random concepts, (j,).
+        resolution: the smallest corrected p that so many random concepts can give, against a level of 5 %; None where
+            nobody said.
     """
 
     concept: str
@@ -56,6 +58,7 @@ class ConceptTest:
     scores: Float[np.ndarray, " r"]
     null: Float[np.ndarray, " j"]
     null_scores: Float[np.ndarray, " j"]
+    resolution: Resolution | None = None
 
 
 def concepts(
@@ -92,7 +95,8 @@ def concepts(
         layers: one or several, as `layers` lists them.
         key: of all that is drawn.
         counterparts: r, how many random sets N each concept meets.
-        random_concepts: j.
+        random_concepts: j. The smallest corrected p is layers × concepts / (1 + j): where it is above 5 % nothing can
+            be significant, which is warned of before anything is computed.
         size: how many pictures of each concept are used; None for as many as all have, up to 50.
         regularization: λ, above 0.
         batch: images at once.
@@ -125,6 +129,8 @@ def concepts(
     size = min(smallest, LARGEST, len(others) // 2) if size is None else size
     _check_numbers(size, smallest, len(others), counterparts, random_concepts, regularization)
     names = (layers,) if isinstance(layers, str) else tuple(layers)
+    able = resolution(random_concepts, max(1, len(names) * len(sets)), "holm")
+    warn_unless_able(able, "random concepts", "random_concepts")
     pictures = np.concatenate([np.asarray(others), *(_some(v, size, key) for v in sets.values())])
     activations = _of_layers(_activations, model, pictures, None, names, batch)
     gradients = _of_layers(_gradients, model, np.asarray(x), target, names, batch)
@@ -154,6 +160,7 @@ def concepts(
                 scores=found.scores,
                 null=null,
                 null_scores=null_scores,
+                resolution=able,
             )
             rows.append(row)
     corrected = corrections(np.array([row.pvalue for row in rows]), "holm")

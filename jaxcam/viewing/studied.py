@@ -7,12 +7,18 @@ from typing import Any
 
 import numpy as np
 
+from jaxcam.studies.monte_carlo import LEVEL, Resolution, resolution
 from jaxcam.viewing.packing import narrowed
 from jaxcam.viewing.reading import SMALL_IS_GOOD
 from jaxcam.viewing.runs import Run, read_csv
 
 Results = Mapping[str, Any]
-LEVEL = 0.05
+DRAWS = {
+    "concepts": "random concepts",
+    "redundancy": "permutations",
+    "distributions": "random samples",
+}
+"""What the tests of a command draw."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,7 @@ def section(run: Run, index: int) -> dict[str, Any]:
     """
     study = STUDIES[run.command]
     rows = read_csv(run, study.table) if study.table else []
-    found = study.reading(run.part("results"))
+    found = study.reading(run.part("results") | _resolution(run))
     return {
         "id": f"study-{index}",
         "command": run.command,
@@ -103,6 +109,30 @@ def counted(number: int, thing: str) -> str:
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
+def _resolution(run: Run) -> dict[str, Any]:
+    """What the tests of a run can tell apart; counted from its options where its manifest does not say."""
+    results, options = run.part("results"), run.part("arguments")
+    if run.command not in DRAWS or "resolution" in results:
+        return {}
+    if run.command == "concepts":
+        able = resolution(options["random_concepts"], len(results["concepts"]), "holm")
+    elif run.command == "redundancy":
+        able = resolution(options["permutations"])
+    else:
+        rows = read_csv(run, "distributions.csv")
+        impossible = sum(row["D"] in ("", "nan") for row in rows)
+        able = resolution(options["draws"], len(rows), options["correction"], certain=impossible)
+    return {"resolution": able.to_dict()}
+
+
+def _unable(results: Results, command: str) -> str:
+    """A sentence where no result of a command's tests can be significant, else nothing."""
+    entry = dict(results.get("resolution") or {})
+    if entry.pop("can_reject", True):
+        return ""
+    return Resolution(**entry).summary(DRAWS[command])
+
+
 def _explained(results: Results) -> list[str]:
     return [
         f"{image['name']}: seen as “{image['predicted']['class']}” ({image['predicted']['probability']:.0%})"
@@ -127,13 +157,20 @@ def _compared(results: Results) -> list[str]:
 
 def _components(results: Results) -> list[str]:
     n, h, w = results["maps"]
-    return [
-        f"{counted(results['components'], 'component')} of the {n} maps of {h}×{w} ({results['method']}) keep "
-        f"{results['share']:.1%} of their variance; {results['significant']} of the leading ones are more than noise."
-    ]
+    kept = (
+        f"{counted(results['components'], 'component')} of the {n} maps of {h}×{w} "
+        f"({results['method']}) keep {results['share']:.1%} of their variance"
+    )
+    unable = _unable(results, "redundancy")
+    if unable:
+        return [f"{kept}.", unable, "So it stays open how many of them are more than noise."]
+    return [f"{kept}; {results['significant']} of the leading ones are more than noise."]
 
 
 def _laws(results: Results) -> list[str]:
+    unable = _unable(results, "distributions")
+    if unable:
+        return [unable, "So it stays open which of the laws the values do not follow."]
     images, said = len(results["images"]), []
     for layer in dict.fromkeys(row["layer"] for row in results["layers"]):
         own = [row for row in results["layers"] if row["layer"] == layer]
@@ -178,6 +215,9 @@ def _groups(results: Results) -> list[str]:
 
 
 def _concepts(results: Results) -> list[str]:
+    unable = _unable(results, "concepts")
+    if unable:
+        return [unable, f"So it stays open whether a concept matters to “{results['class']}”."]
     found = [row for row in results["concepts"] if row["corrected"] <= LEVEL]
     said = [
         f"“{row['concept']}” in {row['layer']} {'raises' if row['rise'] > 0 else 'lowers'} “{results['class']}” "

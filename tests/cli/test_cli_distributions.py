@@ -12,7 +12,7 @@ from cli_helpers import refused, reported, successful, table
 import jaxcam as jc
 from jaxcam.cli import laws
 from jaxcam.cli.networks import open_network
-from jaxcam.studies.goodness import corrections
+from jaxcam.studies.monte_carlo import corrections
 
 MODEL = ("--model", "tinynet:make", "--image-size", 8)
 LAYERS = ("--layer", "conv0", "--layer", "conv1")
@@ -24,7 +24,7 @@ def tested(workplace, photos, tmp_path_factory):
     place = tmp_path_factory.mktemp("tested")
     said = successful(
         workplace,
-        *("distributions", photos / "dog", *MODEL, *LAYERS, "--draws", 49, "--correction", "holm"),
+        *("distributions", photos / "dog", *MODEL, *LAYERS, "--draws", 899, "--correction", "holm"),
         *("--seed", 3, "--batch", 2, "--out", place / "run"),
     )
     return said, place / "run"
@@ -52,7 +52,7 @@ def test_its_numbers_are_those_of_the_library_corrected_together(tested, workpla
         for layer, expected in values.items():
             np.testing.assert_allclose(found[layer], expected, rtol=1e-4, atol=1e-6)
             key = jax.random.fold_in(jax.random.key(3), list(values).index(layer))
-            one = jc.studies.distributions(found[layer], key=key, draws=49)
+            one = jc.studies.distributions(found[layer], key=key, draws=899)
             for law in ("norm", "lognorm", "logistic"):
                 own = [row for row in rows if (row["layer"], row["law"]) == (layer, law)]
                 np.testing.assert_allclose([float(row["p"]) for row in own], one.pvalue[law])

@@ -8,7 +8,7 @@ from scipy import stats
 
 import jaxcam as jc
 from jaxcam.studies.families import fit, null_distances
-from jaxcam.studies.goodness import corrections
+from jaxcam.studies.monte_carlo import corrections
 from jaxcam.studies.sampling import stages
 
 KEY = jax.random.key(0)

@@ -69,8 +69,11 @@ def _bars(axes: Axes, found: Redundancy) -> None:
         noise = np.percentile(found.null, QUANTILE, axis=0)
         label = f"destroyed maps, {QUANTILE} %"
         axes.plot(places, noise, color=MOST, linestyle=(0, (4, 2)), label=label)
-        said = f"more than noise: {found.significant}"
-        axes.text(0.98, 0.55, said, transform=axes.transAxes, ha="right", color=MUTED)
+        able = found.resolution
+        words = f"more than noise: {found.significant}"
+        if able is not None and not able.can_reject:
+            words = f"{able.draws} permutations are too few\nto tell noise: {able.needed} or more can"
+        axes.text(0.98, 0.55, words, transform=axes.transAxes, ha="right", color=MUTED)
         axes.legend(loc="upper right")
     axes.set(xlabel="component", ylabel="ratio", ylim=(0, None))
     axes.set_title("Variance that each component explains")

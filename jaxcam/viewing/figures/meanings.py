@@ -1,14 +1,14 @@
 """The figure of concepts: what each does to a class's score, beside what random pictures do."""
 
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from jaxcam.studies import ConceptTest
+from jaxcam.studies.monte_carlo import LEVEL
 from jaxcam.viewing.figures.style import LEAST, MOST, MUTED, RANDOM, Drawing, short_names, styled
-
-ALPHA = 0.05
 
 
 @styled
@@ -21,8 +21,9 @@ def concepts(tests: Sequence[ConceptTest], *, title: str = "") -> Figure:
 
     Returns:
         The figure: a panel for each layer, a row for each concept; gray dots are random concepts, a bar the concept,
-        red where it raises the score and blue where it lowers it, pale where chance explains it (corrected p ≥ 0.05).
-        Beside it TCAV, p and how well the probes tell new pictures apart.
+        red where it raises the score and blue where it lowers it, pale where chance explains it (corrected p > 0.05).
+        Beside it TCAV, p and how well the probes tell new pictures apart. Where no p could be small enough, a line
+        below says so.
 
     Raises:
         ValueError: nothing to draw.
@@ -46,7 +47,7 @@ def concepts(tests: Sequence[ConceptTest], *, title: str = "") -> Figure:
             place = names.index(test.concept)
             spread = place + rng.uniform(-0.25, 0.25, len(test.null))
             axes.plot(test.null, spread, "o", color=RANDOM, alpha=0.35, markersize=2, markeredgewidth=0)
-            sure = test.corrected < ALPHA
+            sure = test.corrected <= LEVEL
             axes.barh(place, test.rise, 0.5, color=MOST if test.rise > 0 else LEAST, alpha=0.9 if sure else 0.3)
             said = f"TCAV {test.score:.2f}   p {test.corrected:.3f}   probe {test.accuracy:.0%}"
             axes.text(1.01, place, said, transform=axes.get_yaxis_transform(), va="center", fontsize=7.5, color=MUTED)
@@ -56,6 +57,9 @@ def concepts(tests: Sequence[ConceptTest], *, title: str = "") -> Figure:
         axes.grid(axis="y", visible=False)
         axes.grid(axis="x", visible=True)
     panels[-1].set_xlabel("how much the score rises on the way from random pictures to the concept's (first order)")
+    able = tests[0].resolution
+    if able is not None and not able.can_reject:
+        figure.supxlabel(textwrap.fill(able.summary("random concepts"), 110), fontsize=7.5, color=MOST)
     if title:
         figure.suptitle(title, fontsize=9.5, fontweight="bold")
     return figure
