@@ -68,6 +68,8 @@ class Recorder:
         data = self.measurement.get_data()
         lines: dict[str, set[int]] = {}
         for file in data.measured_files():
+            if not file.endswith(".py"):  # templates of pages run as well
+                continue
             source = Path(file).read_text()
             texts, names = source.splitlines(), function_names(source)
             module = str(Path(file).relative_to(self.package))

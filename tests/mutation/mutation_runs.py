@@ -18,6 +18,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -165,6 +166,8 @@ def _in_the_fork(tree, files, tests, limit, environment, plugin, log, answer) ->
         answer.with_suffix(".part").write_text(json.dumps(result))
         os.replace(answer.with_suffix(".part"), answer)
         code = 0
+    except BaseException:
+        traceback.print_exc()
     finally:
         # Not through the interpreter's end: threads of XLA, and what the parent registered, are none of its business.
         os._exit(code)
