@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import mutation_runs
-from mutation_choice import tests_for
+from mutation_choice import near_files, tests_for
 from mutation_map import Map, digest, map_file
 from mutation_sites import ROOMS, Mutant, apply, describe, mutants, sample
 
@@ -38,9 +38,9 @@ def main() -> int:
     source = mutation_runs.copy_of_checkout(options.work / "checkout")
     shared.update(options=options, source=source, code=_code_digest(source))
     files = [str(path.relative_to(source)) for path in _test_files(source)]
-    if not options.partly:
+    if not options.near and not options.partly:
         _make_maps(files)
-    shared["map"] = Map(options.work, source, files)
+    shared["map"] = Map(options.work, source, [] if options.near else files)
     if options.map:
         return 0
     chosen = _sample(source)
@@ -67,6 +67,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--budget", type=float, default=60, help="seconds of tests for one change, as mapped")
     parser.add_argument("--least", type=float, default=0, help="exit 1 if fewer per cent than this are noticed")
     parser.add_argument("--map", action="store_true", help="only write down which test executes which lines")
+    parser.add_argument("--near", action="store_true", help="no map: the files of tests of the module's room")
     parser.add_argument("--partly", action="store_true", help="go on with the maps there are")
     default = Path(tempfile.gettempdir()) / f"jaxcam-mutation-{os.getuid()}"
     parser.add_argument("--work", type=Path, default=default, help="folder of copies, maps, and results")
@@ -136,7 +137,12 @@ def _try(mutant: Mutant) -> dict:
         "after": after,
         "budget": budget,
     }
-    tests, seconds, executed = tests_for(mutant, shared["map"], budget)
+    near = shared["options"].near
+    if near:
+        tests, limit, executed = near_files(mutant.module, tree), budget, True
+    else:
+        tests, seconds, executed = tests_for(mutant, shared["map"], budget)
+        limit = SLOWER * seconds + ALLOWANCE
     began = time.monotonic()
     outcome, by = "survived", "" if executed else "no test executes it"
     if tests:
@@ -145,15 +151,20 @@ def _try(mutant: Mutant) -> dict:
         compiled = {"NUMBA_CACHE_DIR": str(tree.parent / f"{tree.name}.numba.{mutant.identity}")}
         try:
             files = list(dict.fromkeys(test.split("::")[0] for test in tests))
-            limit = SLOWER * seconds + ALLOWANCE
             environment = compiled if mutant.module in _with_numba(tree) else {}
-            run = _steady(lambda some: mutation_runs.run_tests(tree, files, some, limit, environment), tests, tree)
+
+            def run_some(some: list[str] | None) -> dict:
+                return mutation_runs.run_tests(tree, files, some, limit, environment)
+
+            run = run_some(None) if near else _steady(run_some, tests, tree)
         finally:
             path.write_text(original)
             os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
             mutation_runs.remove(compiled["NUMBA_CACHE_DIR"])
         if failed := _failed(run):
             outcome, by = "noticed", failed
+        elif near and run["end"] == "time":
+            by = "the budget is used up"
         elif run["end"] != "finished":
             outcome, by = "noticed", run["end"]
         elif not any(entry["outcome"] == "passed" for entry in run["outcomes"].values()):
@@ -186,7 +197,7 @@ def _with_numba(tree: Path) -> set[str]:
 def _digest(result: dict) -> str:
     """What a result depends on: noticed, on the module and the test; not noticed, on all code and all tests."""
     if result["outcome"] != "noticed":
-        return digest(shared["code"], str(result["budget"]))
+        return digest(shared["code"], str(result["budget"]), str(shared["options"].near))
     test = shared["source"] / result["by"].split("::")[0]
     parts = [shared["source"] / "jaxcam" / result["module"], *([test] if test.suffix == ".py" else [])]
     return digest(*(part.read_text() if part.is_file() else "" for part in parts))

@@ -7,7 +7,7 @@ A statement that no test executes (code that numba compiles, or that runs in a p
 tests that execute its function, or else its module.
 """
 
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 from mutation_map import Map, key
 from mutation_sites import Mutant
@@ -39,6 +39,12 @@ def tests_for(mutant: Mutant, known: Map, budget: float) -> tuple[list[str], flo
             continue
         chosen.append(test)
     return _by_file(chosen), total, executed
+
+
+def near_files(module: str, root: Path) -> list[str]:
+    """All test files of a module's room, without a map: those named like the module first, then the shortest."""
+    found = sorted((root / "tests" / PurePath(module).parent).glob("test_*.py"), key=lambda path: path.stat().st_size)
+    return sorted((str(path.relative_to(root)) for path in found), key=lambda file: distance(module, file))
 
 
 def distance(module: str, file: str) -> int:

@@ -88,7 +88,7 @@ def map_file(work: Path, tree: Path, file: str) -> str:
     place = _place(work, tree, file)
     if place.exists():
         return "there"
-    run = run_tests(tree, [file], None, MOST_SECONDS, plugin=lambda outcomes: Recorder(outcomes, tree))
+    run = run_tests(tree, [file], None, MOST_SECONDS, plugin=lambda outcomes: Recorder(outcomes, tree), to_the_end=True)
     if run["end"] != "finished":
         place.parent.mkdir(parents=True, exist_ok=True)
         place.with_suffix(".failed").write_text(f"{file}: {run['end']}\n")

@@ -109,16 +109,18 @@ def run_tests(
     limit: float,
     environment: dict[str, str] | None = None,
     plugin=None,
+    to_the_end: bool = False,
 ) -> dict:
     """Runs tests of some files in a fork, in the copy `tree`, until one fails.
 
     Args:
         tree: a copy of the checkout.
         files: test files, relative to it.
-        tests: node ids to run, in this order; None for all, to their end.
+        tests: node ids to run, in this order; None for all.
         limit: seconds of processor time, and four times that by the clock.
         environment: more variables.
         plugin: a function `outcomes -> pytest plugin`, made inside the fork.
+        to_the_end: goes on where a test fails.
 
     Returns:
         {"end": "finished" | "time" | "memory" | "crash", "outcomes": {node id: {"outcome", "seconds"}}, "extra": …}
@@ -129,7 +131,8 @@ def run_tests(
     child = os.fork()
     if child == 0:
         os.setsid()
-        _in_the_fork(tree, files, tests, limit, environment or {}, plugin, log, answer)
+        options = [] if to_the_end else ["-x"]
+        _in_the_fork(tree, [*options, *files], tests, limit, environment or {}, plugin, log, answer)
     end = _wait(child, limit)
     if end == "finished" and not answer.exists():
         end = "crash"
@@ -137,7 +140,7 @@ def run_tests(
     return {"end": end, **found}
 
 
-def _in_the_fork(tree, files, tests, limit, environment, plugin, log, answer) -> None:
+def _in_the_fork(tree, arguments, tests, limit, environment, plugin, log, answer) -> None:
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(output, 1)
     os.dup2(output, 2)
@@ -158,9 +161,8 @@ def _in_the_fork(tree, files, tests, limit, environment, plugin, log, answer) ->
         outcomes: dict[str, dict] = {}
         extra = plugin(outcomes) if plugin else None
         options = ["-n", "0", "-p", "no:cacheprovider", "--tb=short", f"--basetemp={tree.parent / tree.name}.tmp"]
-        stop = [] if tests is None else ["-x"]
         plugins = [Selection(tests, outcomes), *([extra] if extra else [])]
-        pytest.main([*options, *stop, *files], plugins=plugins)
+        pytest.main([*options, *arguments], plugins=plugins)
         result = {"outcomes": outcomes, "extra": extra.result() if extra else None}
         sys.stdout.flush()
         answer.with_suffix(".part").write_text(json.dumps(result))
