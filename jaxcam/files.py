@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
+from jaxcam.interrupts import on_stop, safe_point
+
 
 def write_atomically(path: str | os.PathLike[str], write: Callable[[BinaryIO], object]) -> Path:
     """Writes a file so that it appears whole or not at all.
@@ -33,19 +35,25 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[BinaryIO], o
         b'whole'
     """
     path = Path(path)
+    safe_point()
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp makes files private; results are as readable as any other file of the user.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
-    except BaseException:
+
+    def remove() -> None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
-        raise
+
+    with on_stop(remove):
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            # mkstemp makes files private; results are as readable as any other file of the user.
+            umask = os.umask(0)
+            os.umask(umask)
+            os.chmod(temporary, 0o666 & ~umask)
+            os.replace(temporary, path)
+        except BaseException:
+            remove()
+            raise
     return path

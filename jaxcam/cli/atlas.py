@@ -13,6 +13,7 @@ from jaxcam.cli.class_images import finished_run
 from jaxcam.cli.console import bars, note
 from jaxcam.cli.datasets import open_data
 from jaxcam.cli.networks import Network, open_again
+from jaxcam.interrupts import on_stop
 from jaxcam.neurons import maps, open_sweep
 from jaxcam.program import layers as layers_of
 from jaxcam.program import tap
@@ -54,7 +55,9 @@ def write(run: Path, out: Path | None, *, units: str, images: int | None, quiet:
             note(said, quiet=quiet)
             return Probe(note=said[0].upper() + said[1:] + ".")
 
-    return atlas(run, out, probe=probe, progress=bars(quiet))
+    same = f"jaxcam report {run}" + (f" --out {out}" if out else "")
+    with on_stop(lambda: f"stopped; the maps that are drawn are kept, and {same} goes on from there"):
+        return atlas(run, out, probe=probe, progress=bars(quiet))
 
 
 def probed(run: Path, units: str, images: int | None, *, quiet: bool) -> Probe:

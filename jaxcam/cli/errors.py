@@ -5,7 +5,9 @@ import os
 
 import click
 
-INPUT, USAGE, ENVIRONMENT, BUG, INTERRUPTED = 1, 2, 3, 70, 130
+from jaxcam.cli.watchdog import INTERRUPTED
+
+INPUT, USAGE, ENVIRONMENT, BUG = 1, 2, 3, 70
 
 MEANINGS = {
     0: "all is done",

@@ -12,9 +12,10 @@ from typing import Any, NoReturn
 
 import click
 
-from jaxcam.cli import environment
+from jaxcam.cli.compilations import kept_compilations
 from jaxcam.cli.errors import Interrupted, explain
 from jaxcam.cli.manifest import plain
+from jaxcam.interrupts import safe_point
 
 JSON = "jaxcam.json"
 
@@ -53,11 +54,11 @@ class Command(click.Command):
         )
 
     def invoke(self, ctx: click.Context) -> Any:
-        environment.keep_compilations()
-        if not ctx.meta.get(JSON):
-            return super().invoke(ctx)
-        with contextlib.redirect_stdout(io.StringIO()):
-            found = super().invoke(ctx)
+        with kept_compilations():
+            if not ctx.meta.get(JSON):
+                return super().invoke(ctx)
+            with contextlib.redirect_stdout(io.StringIO()):
+                found = super().invoke(ctx)
         click.echo(json.dumps(numbers(plain(found)), ensure_ascii=False, allow_nan=False))
         return found
 
@@ -89,6 +90,7 @@ class Group(click.Group):
         except SystemExit:
             raise
         except BaseException as error:
+            safe_point()  # What a stop made fail is not what went wrong.
             if os.environ.get("JAXCAM_DEBUG"):
                 traceback.print_exception(error)
             line, code = explain(error)

@@ -6,7 +6,8 @@
 
 A directory with a manifest is finished and is never written to again, unless `--overwrite` says so. One without is
 unfinished: the same command with the same arguments goes on with it, where it can, or begins anew; another is refused.
-A command that fails leaves nothing behind, except what it can go on from.
+A command that fails, or is stopped, leaves nothing behind, except what it can go on from. There is no moment in which a
+directory holds results and neither of the two files, whatever ends the process.
 """
 
 import contextlib
@@ -22,6 +23,7 @@ from typing import Any
 
 from jaxcam.cli.errors import DiskFull, is_full
 from jaxcam.cli.manifest import OUTSIDE, differences, plain, versions, write_json
+from jaxcam.interrupts import on_stop, safe_point
 
 RUN, MANIFEST = "run.json", "manifest.json"
 ATLAS, MARK = "report", "atlas.json"
@@ -54,6 +56,9 @@ RESUMED_FROM = {
     "demo": "train",
 }
 """What a command that can go on goes on from."""
+
+ATTEMPTS = 10
+"""How often it is tried to remove a folder that is still being written to."""
 
 
 class RunDirectory:
@@ -88,6 +93,7 @@ class RunDirectory:
         self._made: list[Path] = []
         self._lock: int | None = None
         self._is_finished = False
+        self._inside = contextlib.ExitStack()
         self.check()
 
     def check(self) -> None:
@@ -132,6 +138,7 @@ class RunDirectory:
         return name is not None and (self.path / name).exists() and not (self.path / MANIFEST).exists()
 
     def __enter__(self) -> "RunDirectory":
+        safe_point()
         self._make()
         self._hold()
         try:
@@ -139,9 +146,12 @@ class RunDirectory:
         except ValueError:
             self._release()
             raise
+        self._inside.enter_context(on_stop(self._stop))
         try:
             if self.overwrite or not self.goes_on:
                 clear(self.path)
+            else:
+                remove_temporaries(self.path, self.command)
             write_json(self.path / RUN, {"command": self.command, "arguments": self.arguments})
         except BaseException as error:
             self.__exit__(type(error), error, error.__traceback__)
@@ -164,6 +174,7 @@ class RunDirectory:
             seed: the seed, where the command has one.
             results: what came out, in numbers and names.
         """
+        safe_point()
         manifest = {
             "command": self.command,
             "arguments": self.arguments | {"out": str(self.path)},
@@ -185,21 +196,31 @@ class RunDirectory:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            if error is None or self._is_finished:
-                return
-            kept = self._clean()
-        finally:
-            self._release()
+        safe_point()
+        with self._inside:
+            try:
+                if error is None or self._is_finished:
+                    return
+                kept = self._clean()
+            finally:
+                self._release()
         if is_full(error):
             raise DiskFull(f"the disk is full; {kept}") from error
         if isinstance(error, KeyboardInterrupt) and not str(error):
             raise KeyboardInterrupt(f"stopped; {kept}") from error
 
+    def _stop(self) -> str:
+        """What a stop leaves of the run, and how to go on."""
+        if (self.path / MANIFEST).exists():
+            return f"stopped; {self.path} holds a finished run"
+        kept = self._clean()
+        return f"stopped; {kept}" if self.goes_on else f"stopped; {kept}, and the same command begins anew"
+
     def _clean(self) -> str:
         """Removes what nobody can go on from; says what is left."""
         if self.goes_on:
-            return f"what is done is kept in {self.path}, and the same command goes on from there"
+            same = "the same command without --overwrite" if self.overwrite else "the same command"
+            return f"what is done is kept in {self.path}, and {same} goes on from there"
         clear(self.path)
         for directory in self._made:
             with contextlib.suppress(OSError):
@@ -264,29 +285,56 @@ def finished(path: Path, command: str, arguments: Mapping[str, Any]) -> bool:
 
 
 def clear(path: Path) -> None:
-    """Removes what a command wrote in its directory, its manifest first, and nothing else."""
+    """Removes what a command wrote in its directory, and nothing else."""
     found = describe(path)
-    # The manifest first: halfway through, the run must not look finished.
+    # In one step, and first: halfway through, the run is an unfinished one of the same command.
+    if (path / MANIFEST).exists():
+        os.replace(path / MANIFEST, path / RUN)
     own = [*RESULTS[found["command"]], ATLAS, "report.html", "state.safetensors"] if found else []
-    write_over = [MANIFEST, *own, RUN] if found else [RUN]
     if found and found["command"] == "demo":
         for name in RESULTS["demo"]:
             if (path / name).is_dir():
                 clear(path / name)
-    for name in write_over:
+    for name in [*own, RUN]:
         target = path / name
         if name == ATLAS and target.is_dir():
             if (target / MARK).is_file():
-                shutil.rmtree(target)
+                remove_folder(target)
         elif found and found["command"] == "demo" and target.is_dir() and not target.is_symlink():
             with contextlib.suppress(OSError):
                 target.rmdir()
         elif target.is_dir() and not target.is_symlink():
-            shutil.rmtree(target)
+            remove_folder(target)
         else:
             target.unlink(missing_ok=True)
-        for left in path.glob(f".{name}.*"):
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        remove_temporaries_of(target)
+
+
+def remove_temporaries(path: Path, command: str) -> None:
+    """Removes what a killed run of a command left of files that it had not written to their end."""
+    for name in {MANIFEST, RUN, *RESULTS[command], RESUMED_FROM[command]}:
+        remove_temporaries_of(path / name)
+
+
+def remove_temporaries_of(target: Path) -> None:
+    """The same of one file or folder."""
+    for left in target.parent.glob(f".{target.name}.*"):
+        remove_folder(left) if left.is_dir() else left.unlink(missing_ok=True)
+
+
+def remove_folder(folder: Path) -> None:
+    """Removes a folder; half of it is never in its place, where it would look whole."""
+    hidden = folder
+    if not folder.name.startswith("."):
+        hidden = folder.with_name(f".{folder.name}.removed")
+        shutil.rmtree(hidden, ignore_errors=True)
+        folder.rename(hidden)
+    for attempt in range(ATTEMPTS):
+        # Threads of a stopped command may still write to it.
+        shutil.rmtree(hidden, ignore_errors=attempt < ATTEMPTS - 1)
+        if not hidden.exists():
+            return
+        time.sleep(0.02)
 
 
 def others(path: Path) -> list[Path]:

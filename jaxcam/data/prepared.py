@@ -6,6 +6,7 @@ decoded by pillow like any other. What is prepared already needs no network eith
 
 import contextlib
 import io
+import shutil
 import sys
 import urllib.error
 import urllib.parse
@@ -21,6 +22,7 @@ from jaxcam.data.checks import guess, listed
 from jaxcam.data.dataset import Dataset
 from jaxcam.data.images import PREPARATION, decode_all, resize
 from jaxcam.data.splits import SPLITS, as_labels, check_split, evenly, stratified
+from jaxcam.interrupts import on_stop
 
 # What the catalog's sets call the part that is tested on, best first.
 TEST_SPLITS = ("test", "validation")
@@ -115,7 +117,8 @@ def _prepare(builder: Any, name: str) -> None:
             _check_network(urls[0])
         generate = builder._generate_examples
         builder._generate_examples = lambda *args, **kwargs: _with_pictures(generate(*args, **kwargs))
-        with _quiet():
+        before = _incomplete(place)
+        with _quiet(), on_stop(lambda: _remove(_incomplete(place) - before)):
             builder.download_and_prepare()
     except ImportError as error:
         # Many sets' scripts read their sources by TensorFlow, though reading what they wrote does without.
@@ -126,6 +129,16 @@ def _prepare(builder: Any, name: str) -> None:
     except Exception as error:
         # Every set runs its own script here, which can fail in any way.
         raise ValueError(f"tfds:{name} is not in {place} and cannot be prepared there: {_first_line(error)}") from error
+
+
+def _incomplete(place: Path) -> set[Path]:
+    """The folders beside a set's own in which tensorflow-datasets prepares it."""
+    return set(place.parent.glob(f"incomplete.*_{place.name}"))
+
+
+def _remove(folders: set[Path]) -> None:
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _with_pictures(examples: Any) -> Any:

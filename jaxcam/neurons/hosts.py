@@ -24,6 +24,7 @@ from types import TracebackType
 import numpy as np
 
 from jaxcam.files import write_atomically
+from jaxcam.interrupts import on_stop
 
 BEAT, PATIENCE = 1.0, 60.0
 """Seconds between signs of life, and without one until a process is taken for lost."""
@@ -91,15 +92,22 @@ def join(
     if processes is not None and process is not None and not 0 <= process < processes:
         raise ValueError(f"process is one of 0 to {processes - 1} of {processes} processes; got {process}")
     asked = [coordinator, processes, process, timeout]
-    said = subprocess.run(
+    meeting = subprocess.Popen(
         [sys.executable, "-m", "jaxcam.neurons.meeting", json.dumps(asked)],
         env=os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
     )
-    if said.returncode < 0:
+    with meeting, on_stop(meeting.kill):
+        try:
+            stdout, stderr = meeting.communicate()
+        except BaseException:
+            meeting.kill()
+            raise
+    if meeting.returncode < 0:
         raise ConnectionError(f"not all of the processes came within {timeout} s; start all of them again")
-    found = json.loads(said.stdout.splitlines()[-1]) if said.stdout else {"error": said.stderr.strip()[-500:]}
+    found = json.loads(stdout.splitlines()[-1]) if stdout else {"error": stderr.strip()[-500:]}
     if "error" in found:
         raise ValueError(
             "nothing says who the processes are; Slurm, Kubernetes and Open MPI do, elsewhere give each a coordinator "
@@ -132,6 +140,7 @@ class Crew:
         self.me, self.store = me, store
         self.folder = store.with_name(f".{store.name}.{me.name}")
         self._stop = threading.Event()
+        self._inside = contextlib.ExitStack()
         self._beating = threading.Thread(target=self._beat, daemon=True)
         self._seen: dict[int, tuple[str, float]] = {}
 
@@ -149,17 +158,18 @@ class Crew:
             time.sleep(BEAT / 4)
         self._sign("0")
         self._beating.start()
+        self._inside.enter_context(on_stop(self._stopped))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._inside.close()
+        if error is not None:
+            self._leave(f"ended: {type(error).__name__}")
+            return
         self._stop.set()
         self._beating.join()
-        if error is not None:
-            with contextlib.suppress(OSError):
-                self._sign(f"ended: {type(error).__name__}")
-            return
         with contextlib.suppress(OSError):
             self._sign(LEFT)
         if self.me.index == 0:
@@ -167,6 +177,18 @@ class Crew:
             with contextlib.suppress(ProcessLost):
                 self.wait(lambda: all(self._read(index) == LEFT for index in range(self.me.count)))
             shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _leave(self, sign: str) -> None:
+        """The last sign of a process that does not come to the end."""
+        self._stop.set()
+        self._beating.join(BEAT)
+        with contextlib.suppress(OSError):
+            self._sign(sign)
+
+    def _stopped(self) -> str | None:
+        """Tells the others, who need not wait for a sign of life then; and what is kept."""
+        self._leave("ended: stopped")
+        return self._said("stopped") if self.store.exists() else None
 
     def agree(self, missing: Callable[[], list[Item]]) -> list[Item]:
         """What is missing, as the first process finds it; the others wait until it says so."""

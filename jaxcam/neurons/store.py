@@ -34,6 +34,7 @@ import zarr
 import zarr.errors
 from jaxtyping import Bool, Float, Int
 
+from jaxcam.interrupts import safe_point
 from jaxcam.program.layers import Layer, unknown_layer
 from jaxcam.version import __version__
 
@@ -129,6 +130,7 @@ class Store:
     def write(self, index: int, layer: str, **arrays: np.ndarray) -> None:
         """Writes everything of one class and one layer; the mark comes last."""
         for name, values in arrays.items():
+            safe_point()
             _array(self.group, f"{layer}/{name}")[index] = values
         _array(self.group, "done")[index, self.layers.index(layer)] = 1
 
@@ -163,6 +165,7 @@ def _build(
     def make(
         group: zarr.Group, name: str, dtype: str, dims: Mapping[str, int], chunks: tuple[int, ...], fill: Any
     ) -> None:
+        safe_point()
         group.create_array(
             name,
             shape=tuple(dims.values()),

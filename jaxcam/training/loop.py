@@ -16,6 +16,7 @@ from jaxtyping import Array
 from jaxcam.data import Dataset
 from jaxcam.data.checks import listed
 from jaxcam.data.splits import permutation
+from jaxcam.interrupts import on_stop
 from jaxcam.models import save
 from jaxcam.program.sharing import brought_home, mesh_for
 from jaxcam.training.arrays import Form, put_back, take_apart
@@ -131,11 +132,19 @@ def train(
             test_accuracy=last and last.test_accuracy,
         )
 
+    def stopped() -> str:
+        kept = f"{state.epoch} of {epochs} epochs are kept in {place}, the same call goes on from there"
+        return f"training stopped; {kept if state.epoch else 'no epoch was complete, the same call begins anew'}"
+
     try:
         if keep_every and state.epoch == 0:
             keep(state, _epoch_file(place, 0))
         steps = math.ceil(train.count / batch)
-        with Bar(epochs, steps, state, progress) as bar, Curves(place / CURVES, state.history) as curves:
+        with (
+            on_stop(stopped),
+            Bar(epochs, steps, state, progress) as bar,
+            Curves(place / CURVES, state.history) as curves,
+        ):
             while state.epoch < epochs:
                 following = _run_epoch(form, state, train, test, batch, options, mesh, bar)
                 keep(following, place / MODEL)
@@ -147,8 +156,7 @@ def train(
                 state = following
                 curves.add(state.history[-1])
     except KeyboardInterrupt:
-        kept = f"{state.epoch} of {epochs} epochs are kept in {place}, the same call goes on from there"
-        raise KeyboardInterrupt(f"training stopped; {kept if state.epoch else 'no epoch was complete'}") from None
+        raise KeyboardInterrupt(stopped()) from None
     finally:
         # A model that has learned on several devices is not bound to them.
         put_back(model, form, *(brought_home(arrays, mesh) for arrays in (state.parameters, state.statistics)))
