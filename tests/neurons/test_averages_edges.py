@@ -100,6 +100,24 @@ def test_an_ascent_stops_each_class_at_the_threshold_and_not_before():
     np.testing.assert_array_equal(got, average(images, labels, "ascent", model, threshold=0.8, batch=1))
 
 
+@pytest.mark.parametrize("dead", [0, 1])
+def test_an_ascent_without_a_gradient_stays_where_it_is_and_the_others_go_on(dead):
+    """Where the model's outputs read the image but do not move with it, 0/0 must not reach the image."""
+    images = np.array([[0.2, 0.4], [0.6, 0.8], [0.1, 0.9], [0.3, 0.5]]).reshape(4, 1, 2, 1)
+    labels = np.array([0, 1, 0, 1])
+
+    def model(x):
+        value = x.sum((1, 2, 3))
+        rows = [jax.nn.relu(value - 100), 5 * value - 5]
+        # The dead class's gradient is 0 in both outputs: of its image the other output is held.
+        return jnp.stack(rows if dead == 0 else rows[::-1], 1) * jnp.where(value > -1, 1, jnp.nan)[:, None]
+
+    start = average(images, labels)
+    flat = average(images, labels, "ascent", lambda x: jax.nn.relu(x.sum((1, 2))[:, :1] * jnp.ones((1, 2)) - 100))
+    np.testing.assert_array_equal(flat, start)
+    assert np.isfinite(average(images, labels, "ascent", model, steps=3)).all()
+
+
 def test_a_nan_on_the_way_names_the_class_it_comes_from():
     images = np.array([0.2, 0.4, 0.6, 0.8]).reshape(4, 1, 1, 1)
     model = lambda x: jnp.stack([jnp.where(x[:, 0, 0, 0] > 0.65, jnp.nan, 0), 0 * x[:, 0, 0, 0], x[:, 0, 0, 0]], 1)

@@ -41,6 +41,16 @@ def test_a_pure_color_is_as_bright_as_the_grey_of_its_weight(color, weight):
     assert float(histogram(colored, grey.at[0, 0].set(weight + 1 / 64))) == 1 / 64
 
 
+@pytest.mark.parametrize("power", [-90, 0, 40])
+def test_a_map_of_negative_numbers_alone_points_the_other_way(power):
+    generator = np.random.default_rng(3)
+    a, b = (jnp.asarray(generator.random((5, 6, 2)) + 0.1, jnp.float32) for _ in range(2))
+    expected = float(np.vdot(a, b) / np.linalg.norm(a) / np.linalg.norm(b))
+    cosine = measure("cosine").function
+    for left, right, sign in ((-a, b, -1), (a, -b, -1), (-a, -b, 1), (a, b, 1)):
+        assert float(cosine(left * 2.0**power, right)) == pytest.approx(sign * expected, rel=1e-6)
+
+
 def test_measures_say_what_their_numbers_mean():
     assert MEASURES["cosine"].range == (-1.0, 1.0)
     assert MEASURES["cosine"].dead == 0
