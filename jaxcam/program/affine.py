@@ -248,9 +248,13 @@ class _Finder:
         return chain[:kept]
 
     def reader(self, value: Value) -> Node | None:
-        """The one equation that reads a value, if there is one and the program does not return the value."""
+        """The one equation that reads a value, if there is one and the program does not return the value.
+
+        One with several results (split, unstack, sort, top_k) goes on in several ways: a map ends before it.
+        """
         readers = self.readers.get(value, [])
-        return readers[0] if len(readers) == 1 and value not in self.returned else None
+        alone = len(readers) == 1 and len(readers[0].outputs) == 1 and value not in self.returned
+        return readers[0] if alone else None
 
     def is_step(self, node: Node) -> bool:
         """Whether a node shifts or scales one value, number by number."""

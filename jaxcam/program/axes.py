@@ -38,7 +38,9 @@ def follow_axes(program: Program, x: Value, live: set[Value]) -> dict[Value, Axe
 def after(
     node: Node, program: Program, operands: list[Value], known: dict[Value, Axes], live: set[Value], output: Value
 ) -> Axes:
-    source = operands[0]
+    source = _counterpart(node, output)
+    if source not in operands:
+        source = operands[0]
     axes, shape, new_shape = known[source], program.avals[source].shape, program.avals[output].shape
     params = node.params
 
@@ -61,8 +63,11 @@ def after(
             return moved({old: new for new, old in enumerate(left)})
         case "reshape":
             return _through_reshape(axes, shape, new_shape)
-        case "concatenate":
+        case "concatenate" | "split" | "optimization_barrier" | "sort":
             return axes
+        case "unstack":
+            left = [axis for axis in range(len(shape)) if axis != params["axis"]]
+            return moved({old: new for new, old in enumerate(left)})
         case "stack":
             return moved({old: old + (old >= params["axis"]) for old in range(len(shape))})
     if "axes" in params and node.name.startswith("reduce"):
@@ -73,6 +78,14 @@ def after(
         if len(program.avals[operand].shape) == len(new_shape):
             return known[operand]
     return Axes(None, None)
+
+
+def _counterpart(node: Node, output: Value) -> Value | None:
+    """The operand that one of several results is made from, where each has its own (sort, optimization_barrier)."""
+    if len(node.outputs) == 1 or len(node.outputs) != len(node.inputs):
+        return None
+    atom = node.inputs[node.outputs.index(output)]
+    return atom if isinstance(atom, Value) else None
 
 
 def _through_reshape(axes: Axes, shape: tuple[int, ...], new_shape: tuple[int, ...]) -> Axes:

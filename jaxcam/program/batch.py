@@ -95,8 +95,8 @@ def _mixes(node: Node, value: Value, axes: Axes, program: Program) -> bool:
         )
     if node.name.startswith(("reduce_", "arg", "psum", "pmax", "pmin")):  # a named axis under vmap is an axis as well
         return images in params.get("axes", ())
-    if node.name.startswith("cum"):
-        return params.get("axis") == images
+    if node.name.startswith("cum") or node.name == "top_k":
+        return params.get("axis", len(program.avals[value].shape) - 1) == images
     if node.name == "sort":
         return params.get("dimension") == images
     return False

@@ -23,7 +23,7 @@ from jaxcam.program.trace import Node, Program, Value
 
 _WINDOWS = frozenset(["reduce_window_max", "reduce_window_min", "reduce_window_sum", "reduce_window"])
 # Results of the operands' shape whose places are not the operands' places.
-_MOVING = frozenset(["rev", "sort", "cumsum", "cummax", "cummin", "cumprod", "cumlogsumexp"])
+_MOVING = frozenset(["rev", "sort", "top_k", "cumsum", "cummax", "cummin", "cumprod", "cumlogsumexp"])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,6 +136,18 @@ def _after(node: Node, program: Program, operands: list[Value], seen: dict[Value
             return {to: views[a] for to, a in enumerate(left) if a in views}
         case "reshape":
             return _reshaped(views, old, new)
+        case "unstack":
+            left = [axis for axis in range(len(old)) if axis != params["axis"]]
+            return {to: views[a] for to, a in enumerate(left) if a in views}
+        case "split":
+            before, along = sum(int(size) for size in params["sizes"][: node.outputs.index(output)]), params["axis"]
+            return {
+                axis: dataclasses.replace(view, start=view.start + before * view.step) if axis == along else view
+                for axis, view in views.items()
+            }
+        case "optimization_barrier":
+            atom = node.inputs[node.outputs.index(output)]
+            return seen.get(atom, {}) if isinstance(atom, Value) else {}
         case "pad":
             return {
                 axis: dataclasses.replace(view, start=view.start - int(params["padding_config"][axis][0]) * view.step)

@@ -71,6 +71,7 @@ SELECTING = frozenset(
         "reduce_min",
         "reduce_window_max",
         "sort",
+        "top_k",
         "cummax",
         "cummin",
         "select_and_gather_add",

@@ -111,7 +111,7 @@ def relevance_replacements(anatomy: Anatomy, rules: Ruling) -> Replacements:
     check_ruled(anatomy, rules)
     faster = rewrites(anatomy.program)
     found: Replacements = {}
-    kind_of = {piece.result: piece.kind for piece, _ in rules}
+    kind_of = {value: piece.kind for piece, _ in rules for value in piece.nodes[-1].outputs if value is not None}
     for piece, rule in rules:
         if piece.kind in AS_GRADIENT:
             if piece.result in faster:

@@ -311,7 +311,8 @@ def replay(
         if isinstance(step, Node):
             results = step(*(known[value] for value in step.operands))
             named = [value for value in step.outputs if value is not None]
-            known.update(zip(named, results, strict=True))
+            # Of several results one may be given: it stays what it is, though the equation computes it as well.
+            known.update({v: result for v, result in zip(named, results, strict=True) if v not in values})
         else:
             sources, function = replacements[step]
             known[step] = function(*(known[source] for source in sources))
