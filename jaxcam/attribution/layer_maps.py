@@ -68,6 +68,8 @@ def chosen(model: Any, x: Any, layer: str | tuple[str, ...] | None) -> tuple[str
     """
     anatomy, _ = study(model, x)
     if layer is None:
+        if (complaint := anatomy.unopened("conv_general_dilated")) is not None:
+            raise ValueError(f"which layer is the last cannot be told: {complaint}; or name a layer")
         found = spatial_layers(anatomy)
         if not found:
             raise ValueError(no_space(anatomy))

@@ -90,6 +90,8 @@ class Engine:
         self.memory = chunk_memory(None) if memory is None else memory
         self.anatomy = _study(model, shape, dtype, precision)
         if layers is None:
+            if (complaint := self.anatomy.unopened("conv_general_dilated")) is not None:
+                raise ValueError(f"not all units can be measured: {complaint}; or name the layers")
             layers = [place.name for place in self.anatomy.places if place.kind == "conv"]
         if not layers:
             raise ValueError("the model has no convolution; name the layers: jc.layers(model, x) lists them.")

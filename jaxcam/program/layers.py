@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import itertools
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -19,12 +20,21 @@ from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array
 
 from jaxcam.program.axes import Axes, follow_axes
+from jaxcam.program.equations import nested_jaxprs
 from jaxcam.program.recognize import Activation, activations, is_affine
-from jaxcam.program.trace import Node, Program, Value, trace_model
+from jaxcam.program.trace import LONGEST_SCAN, Node, Program, Value, flatten, trace_model
 
 MODEL_FIELD = (
     "transformed_model"  # the field under which jaxcam's own wrappers keep a model: not part of a layer's name
 )
+# What a reader counts as layers when they stand inside an equation that stays whole.
+_OPERATIONS = {"conv_general_dilated": "convolution", "dot_general": "matrix product"}
+_REMEDIES = {
+    "while": "write the loop with a fixed number of steps (jax.lax.fori_loop with Python integers, jax.lax.scan)",
+    "cond": "choose the branch in Python, outside of the model",
+    "scan": f"jaxcam opens loops of at most {LONGEST_SCAN} steps",
+}
+_REMEDY = "call what is inside as a plain function, or explain it as a model of its own"
 _WEIGHTS = {"kernel", "weight", "weights", "w", "W", "weight_v", "scale"}
 _CONTAINERS = {"value", "raw_value"}
 
@@ -97,6 +107,27 @@ class Anatomy:
         units = shape[place.axes.units]
         return Layer(place.name, place.kind, (*rest, units), units)
 
+    def unopened(self, *operations: str) -> str | None:
+        """One line that counts these operations inside equations that stay whole; None if there are none.
+
+        A `while` loop, a `cond`, a long scan and a function with a derivative of its own are one equation of a program:
+        what is computed inside cannot be named, tapped or explained.
+        """
+        names = operations or tuple(_OPERATIONS)
+        for node in self.program.nodes:
+            if not node.varying(self.live):
+                continue
+            inside = [name for name in _nested_names(node) if name in names]
+            for name in names:
+                if (count := inside.count(name)) > 0:
+                    noun = _OPERATIONS[name] if count == 1 else f"{_OPERATIONS[name]}s"
+                    verb = "stands" if count == 1 else "stand"
+                    return (
+                        f"{count} {noun} {verb} inside '{node.name}' after {self.owner(node.varying(self.live)[0])}, "
+                        f"which stays whole: {_REMEDIES.get(node.name, _REMEDY)}"
+                    )
+        return None
+
     def is_input(self, value: Value) -> bool:
         """Whether a value is the images, or these scaled and shifted: no layer comes before it."""
         upstream = self.program.leading_to(value)
@@ -109,6 +140,12 @@ class Anatomy:
             if place.value in upstream:
                 last = f"layer '{place.name}'"
         return last
+
+
+def _nested_names(node: Node) -> list[str]:
+    """The operations inside an equation, however deep."""
+    nested = [flatten(jaxpr) for jaxpr in nested_jaxprs(node.equation)]
+    return [name for program in nested for inner in program.nodes for name in (inner.name, *_nested_names(inner))]
 
 
 def unknown_layer(name: str, names: list[str]) -> str:
@@ -309,7 +346,8 @@ def layers(model: Any, x: Any) -> list[Layer]:
 
     Raises:
         TypeError: the model is not callable.
-        ValueError: the model fails on a single image, which has no batch axis.
+        ValueError: the model fails on a single image, which has no batch axis; or all its layers are inside an
+            equation that stays whole (a `while` loop, a `cond`). Where only some are, a warning says so.
 
     Example:
         >>> import jax.numpy as jnp
@@ -327,6 +365,10 @@ def layers(model: Any, x: Any) -> list[Layer]:
         raise ValueError(
             f"the model fails on an array of shape {tuple(x.shape)}: {reason}; one image needs a batch axis, x[None]"
         ) from error
+    if (complaint := anatomy.unopened()) is not None:
+        if not any(place.kind in {"conv", "dense"} for place in anatomy.places):
+            raise ValueError(f"no layer can be named: {complaint}")
+        warnings.warn(f"not all layers can be named: {complaint}", stacklevel=2)
     return [anatomy.layer(place) for place in anatomy.places]
 
 

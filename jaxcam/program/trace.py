@@ -23,19 +23,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-# Equations that only call other equations, and the parameter that holds those.
-_CALLS = {
-    "jit": "jaxpr",
-    "pjit": "jaxpr",
-    "closed_call": "call_jaxpr",
-    "core_call": "call_jaxpr",
-    "remat": "jaxpr",
-    "remat2": "jaxpr",
-    "checkpoint": "jaxpr",
-}
-# Calls that bring their own derivative: they stay whole, so that the derivative does; `Node.body` shows what they
-# compute.
-_CUSTOM = {"custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr", "custom_vjp_call_jaxpr": "fun_jaxpr"}
+from jaxcam.program.equations import (
+    CALLS,
+    CUSTOM_DERIVATIVES,
+    called_jaxpr,
+    closed_jaxpr,
+    derivative_body,
+    operation_name,
+    scan_parts,
+    unknown_form,
+)
+
 # A longer scan is a loop over time or data, not over layers: unrolling it would only make compilation slow.
 LONGEST_SCAN = 128
 
@@ -62,7 +60,7 @@ class Node:
 
     @property
     def name(self) -> str:
-        return self.equation.primitive.name
+        return operation_name(self.equation)
 
     @property
     def params(self) -> dict[str, Any]:
@@ -185,10 +183,10 @@ class _Flattener:
         wanted = {atom for atom in read_somewhere if isinstance(atom, core.Var)}
         for equation in jaxpr.eqns:
             operands = [read(atom) for atom in equation.invars]
-            name = equation.primitive.name
-            if name in _CALLS:
-                results = self.open(_closed(equation.params[_CALLS[name]]), operands)
-            elif name == "scan" and 0 < equation.params["length"] <= LONGEST_SCAN:
+            name = operation_name(equation)
+            if name in CALLS:
+                results = self.open(called_jaxpr(equation), operands)
+            elif name == "scan" and 0 < _length(equation) <= LONGEST_SCAN:
                 results = self.open(_unrolled(equation), operands)
             else:
                 results = self.keep(equation, operands, jaxpr, wanted)
@@ -200,22 +198,25 @@ class _Flattener:
     ) -> list[Any]:
         outputs = [self.value(variable.aval) if variable in wanted else None for variable in equation.outvars]
         body = None
-        if equation.primitive.name in _CUSTOM:
-            closed = equation.params.get(_CUSTOM[equation.primitive.name])
-            body = None if closed is None else flatten(_closed(closed))
+        if operation_name(equation) in CUSTOM_DERIVATIVES:
+            closed = derivative_body(equation)
+            body = None if closed is None else flatten(closed)
         self.nodes.append(Node(equation, tuple(operands), tuple(outputs), home, body))
         return outputs
 
 
-def _closed(jaxpr: Any) -> core.ClosedJaxpr:
-    return jaxpr if isinstance(jaxpr, core.ClosedJaxpr) else core.ClosedJaxpr(jaxpr, ())
+def _length(equation: core.JaxprEqn) -> int:
+    """How many steps a scan takes."""
+    if "length" not in equation.params:
+        raise unknown_form(equation)
+    return int(equation.params["length"])
 
 
 def _unrolled(equation: core.JaxprEqn) -> core.ClosedJaxpr:
     """The equations of a scan, written out step by step."""
-    params = equation.params
-    consts, carries, length = params["num_consts"], params["num_carry"], params["length"]
-    step = core.jaxpr_as_fun(params["jaxpr"])
+    params, length = equation.params, _length(equation)
+    consts, carries = scan_parts(equation)
+    step = core.jaxpr_as_fun(closed_jaxpr(params["jaxpr"]))
 
     def steps(*arguments: Any) -> list[Any]:
         fixed, carry, xs = (

@@ -8,6 +8,7 @@ from flax import nnx
 from jax.tree_util import Partial
 from program_nets import IMAGES, KINDS, NAMES, convolve, flax_nnx, max_pool, parameters_in_a_dict, weights
 
+import jaxcam as jc
 from jaxcam.program import Layer, layers, tag, tap
 from jaxcam.program.layers import path_name
 
@@ -242,3 +243,48 @@ def test_one_image_without_a_batch_axis_is_told_where_the_model_fails():
     ):
         layers(model, jnp.ones((8, 8, 3)))
     assert [layer.kind for layer in layers(lambda x: x @ jnp.ones((3, 4)), jnp.ones((2, 5, 3)))] == ["dense"]
+
+
+def _in_a_while_loop(x):
+    step = lambda state: (state[0] + 1, convolve(state[1], weights((3, 3, 3, 3))))
+    return jax.lax.while_loop(lambda state: state[0] < 2, step, (0, x))[1]
+
+
+def _in_a_branch(x):
+    return jax.lax.cond(jnp.asarray(True), lambda x: convolve(x, weights((3, 3, 3, 3))), lambda x: x, x)
+
+
+def _in_a_long_loop(x):
+    return jax.lax.scan(lambda c, _: (convolve(c, weights((3, 3, 3, 3))), None), x, length=1000)[0]
+
+
+@jax.custom_vjp
+def _with_a_derivative_of_its_own(x):
+    return convolve(x, weights((3, 3, 3, 3)))
+
+
+_with_a_derivative_of_its_own.defvjp(lambda x: (_with_a_derivative_of_its_own(x), None), lambda _, c: (c,))
+
+
+@pytest.mark.parametrize(
+    ("block", "operation"),
+    [
+        (_in_a_while_loop, "while"),
+        (_in_a_branch, "cond"),
+        (_in_a_long_loop, "scan"),
+        (_with_a_derivative_of_its_own, "custom_vjp_call"),
+    ],
+)
+def test_layers_that_stay_inside_one_equation_are_never_left_out_in_silence(block, operation):
+    sentence = rf"1 convolution stands inside '{operation}' after the input, which stays whole: "
+    alone = lambda x: block(x).mean((1, 2))
+    with pytest.raises(ValueError, match=rf"no layer can be named: {sentence}"):
+        layers(alone, IMAGES)
+    with pytest.raises(ValueError, match=rf"which layer is the last cannot be told: {sentence}.*name a layer"):
+        jc.grad_cam(alone, IMAGES, 0)
+    with pytest.raises(ValueError, match=rf"not all units can be measured: {sentence}.*name the layers"):
+        jc.neurons.similarity(alone, IMAGES)
+    beside = lambda x: convolve(block(x), weights((3, 3, 3, 4))).mean((1, 2))
+    with pytest.warns(UserWarning, match=rf"not all layers can be named: {sentence}"):
+        assert [layer.name for layer in layers(beside, IMAGES)] == ["conv_0", "pool_0"]
+    np.testing.assert_allclose(tap(beside, "pool_0")(IMAGES), beside(IMAGES), rtol=1e-6)
