@@ -31,6 +31,7 @@ from jaxcam.attribution.budget import check_fits
 from jaxcam.attribution.finite import culprit
 from jaxcam.attribution.targets import Target, check_target, predicted, score
 from jaxcam.program.batch import batch_dependence
+from jaxcam.program.empty_maps import check_not_empty
 from jaxcam.program.rewrite import accelerate
 from jaxcam.program.sharing import IMAGES, divided, mesh_for, spread
 from jaxcam.program.trace import Static, split, trace
@@ -140,8 +141,12 @@ def _run(
 def _examine(static: Static, arrays: tuple[Any, ...], shape: tuple[int, ...], dtype: Any) -> Any:
     """The shapes of a model's outputs; raises where the model fails, or where outputs depend on the batch."""
     x = jax.ShapeDtypeStruct(shape, dtype)
+
+    def function(leaves: list[Any], images: Any) -> Any:
+        return static.join(leaves)(images)
+
     try:
-        program = trace(lambda leaves, images: static.join(leaves)(images), list(arrays), x)
+        program = trace(function, list(arrays), x)
     except RuleError:
         raise
     except Exception as error:
@@ -153,6 +158,10 @@ def _examine(static: Static, arrays: tuple[Any, ...], shape: tuple[int, ...], dt
     if not leaves or any(not leaf.shape or leaf.shape[0] != shape[0] for leaf in leaves):
         got = ", ".join(str(leaf.shape) for leaf in leaves) or "nothing"
         raise ValueError(f"a model gives outputs for each image, ({shape[0]}, …); this one gives {got}")
+    check_not_empty(
+        dataclasses.replace(program, paths=(*static.paths(arrays), ())),
+        lambda shape: trace(function, list(arrays), jax.ShapeDtypeStruct(shape, dtype)),
+    )
     if (complaint := batch_dependence(static, list(arrays), x, program)) is not None:
         raise ValueError(complaint)
     check_fits(program, shape)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxcam.models import hub, sources
-from jaxcam.models.config import IMAGENET_CLASSES, Config, Normalization, whole_number
+from jaxcam.models.config import IMAGENET_CLASSES, SMALL, Config, Normalization, whole_number
 from jaxcam.models.conversion import entries
 from jaxcam.models.fitting import converted, is_ours
 from jaxcam.models.registry import CLASSES, Network, blueprint, build, check_name
@@ -86,7 +86,14 @@ def load(
     if automatic and expects_imagenet(config, tensors):
         config = dataclasses.replace(config, normalize="imagenet")
     network = blueprint(config, seed)
-    return filled(network, converted(tensors.arrays, config, entries(config, network), str(path)))
+    arrays = converted(tensors.arrays, config, entries(config, network), str(path))
+    if config.small and expects_imagenet(config, tensors):
+        raise ValueError(
+            f"{path} was trained on ImageNet's photographs; for images of {config.image_size}×{config.image_size} "
+            f"{config.name} takes its small-input form (up to {SMALL} pixels), with other strides, where these weights "
+            f"mean nothing: give image_size={SMALL + 1} or more"
+        )
+    return filled(network, arrays)
 
 
 def expects_imagenet(config: Config, tensors: sources.Tensors) -> bool:

@@ -31,9 +31,10 @@ from jaxcam.neurons.footing import Footing
 from jaxcam.neurons.passes import PathPass, path
 from jaxcam.neurons.precision import check_precision, products
 from jaxcam.program.batch import batch_dependence
+from jaxcam.program.empty_maps import check_not_empty
 from jaxcam.program.layers import Anatomy, study
 from jaxcam.program.sharing import mesh_for, parts
-from jaxcam.program.trace import split
+from jaxcam.program.trace import Program, split
 
 MAP_RULES = ("guided", "gradient", "deconv", "integrated")
 
@@ -97,12 +98,23 @@ class Engine:
             raise ValueError("the model has no convolution; name the layers: jc.layers(model, x) lists them.")
         named = [layers] if isinstance(layers, str) else layers
         self.layers = tuple(dict.fromkeys(self.anatomy.find(name).name for name in named))
+        self._check_not_empty(model, dtype)
         if (complaint := batch_dependence(self.static, self.arrays, jax.ShapeDtypeStruct(shape, dtype))) is not None:
             raise ValueError(complaint)
         all_replacements(self.anatomy, self.rule)  # an operation without a rule is told before anything runs
         self.links = {name: self._links(name) for name in self.layers}
         self.mesh = mesh_for(1, self.arrays)
         self.arena = Arena()
+
+    def _check_not_empty(self, model: Any, dtype: Any) -> None:
+        """Raises where a layer has no value on images as small as these."""
+
+        def up_to_layers(anatomy: Anatomy) -> Program:
+            return dataclasses.replace(anatomy.program, outputs=tuple(anatomy.find(name).value for name in self.layers))
+
+        check_not_empty(
+            up_to_layers(self.anatomy), lambda shape: up_to_layers(_study(model, shape, dtype, self.precision))
+        )
 
     @functools.cached_property
     def ways(self) -> Ways:

@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxcam.attribution.asking import check_batch
 from jaxcam.program import accelerate
+from jaxcam.program.empty_maps import check_size
 from jaxcam.program.trace import Static, split
 
 
@@ -81,6 +82,7 @@ def check_outputs(static: Static, arrays: list[Any], shape: tuple[int, ...], lab
         raise ValueError(
             f"a model gives logits (n, k); for {shape[0]} images this one gives {got or type(outputs).__name__}"
         )
+    check_size(static.join(arrays), shape)
     if labels.max() >= got[1]:
         raise ValueError(f"the model has {got[1]} outputs, but labels go up to {labels.max()}")
 

@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from jaxcam.program.empty_maps import check_size
 from jaxcam.program.layers import Anatomy, dissect
 from jaxcam.program.recognize import BILINEAR, LINEAR, number_of
 from jaxcam.program.rewrite import rewrites
@@ -101,6 +102,7 @@ def partition(model: Any, image: Any) -> Regions:
         ValueError: an equation is neither linear nor a switch; its layer is named.
     """
     program, arrays = trace_model(model, jax.ShapeDtypeStruct((1, *image.shape), image.dtype))
+    check_size(model, (1, *image.shape), image.dtype)
     anatomy = dissect(opened(program))
     program = anatomy.program
     name_of = _names(anatomy)

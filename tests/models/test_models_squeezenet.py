@@ -18,6 +18,7 @@ from jaxcam.models.registry import blueprint
 from jaxcam.models.squeezenet import pool
 
 DATA = Path(os.environ.get("JAXCAM_TEST_DATA") or Path(__file__).parents[2].parent / "shared" / "data") / "squeezenet"
+NAME = "squeezenet1_1"
 TINY = {"classes": 3, "image_size": 16, "channels": 1}
 
 trained = pytest.mark.skipif(not DATA.is_dir(), reason="no trained SqueezeNet: the shared data are not here")
@@ -67,6 +68,16 @@ def test_its_weights_go_out_and_come_back(layout, tmp_path):
     x = np.random.default_rng(0).random((2, 16, 16, 1), np.float32)
     for again in (models.load(path), models.load("squeezenet1_1", bare, **TINY)):
         np.testing.assert_array_equal(again(x), model(x))
+
+
+def test_imagenets_weights_are_not_put_into_the_small_form(tmp_path):
+    # Both forms have the same shapes, and only the strides differ.
+    arrays = {entry.torch_path: np.zeros(entry.torch_shape, np.float32) for entry in entries(models.Config(NAME))}
+    save_file(arrays, tmp_path / "theirs.safetensors")
+    for size in (8, 32, 64):
+        with pytest.raises(ValueError, match=f"images of {size}×{size} squeezenet1_1 .* give image_size=65 or more"):
+            models.load(NAME, tmp_path / "theirs.safetensors", image_size=size)
+    assert models.load(NAME, tmp_path / "theirs.safetensors", image_size=65).config.image_size == 65
 
 
 def test_its_names_are_torchvisions():
