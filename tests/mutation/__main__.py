@@ -35,8 +35,17 @@ def main() -> int:
     options = _options()
     options.work.mkdir(parents=True, exist_ok=True)
     mutation_runs.prepare(options.work)
-    source = mutation_runs.copy_of_checkout(options.work / "checkout")
-    shared.update(options=options, source=source, code=_code_digest(source))
+    # Of this run alone: another may be under way.
+    copies = Path(tempfile.mkdtemp(prefix="run-", dir=options.work))
+    try:
+        return _run(options, copies)
+    finally:
+        mutation_runs.remove(copies)
+
+
+def _run(options: argparse.Namespace, copies: Path) -> int:
+    source = mutation_runs.copy_of_checkout(copies / "checkout")
+    shared.update(options=options, copies=copies, source=source, code=_code_digest(source))
     files = [str(path.relative_to(source)) for path in _test_files(source)]
     if not options.near and not options.partly:
         _make_maps(files)
@@ -84,7 +93,7 @@ def _pool():
 
 def _start_process() -> None:
     number = multiprocessing.current_process()._identity[0]
-    shared["tree"] = mutation_runs.copy_of_checkout(shared["options"].work / f"tree{number}")
+    shared["tree"] = mutation_runs.copy_of_checkout(shared["copies"] / f"tree{number}")
 
 
 def _make_maps(files: list[str]) -> None:

@@ -67,7 +67,7 @@ def copy_of_checkout(destination: Path) -> Path:
     return destination
 
 
-def remove(folder: str) -> None:
+def remove(folder: str | Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxcam.neurons.averages import class_averages, confidences, log_odds
+from jaxcam.neurons.averages import _step, class_averages, confidences, log_odds
+from jaxcam.program.trace import split
 
 
 def average(images, labels, *arguments, **options):
@@ -139,12 +140,43 @@ def test_options_at_their_limits_are_allowed():
         average(images, [0, 0], "ascent", ranking=np.zeros(2))
 
 
-def test_bars_go_to_stderr_alone(capsys):
-    images, labels = np.array([0.2, 0.4]).reshape(2, 1, 1, 1), np.zeros(2, int)
-    for _ in range(2):
-        log_odds(two_outputs, images, labels)
-        class_averages(images, labels, "most", two_outputs, k=1)
-        assert capsys.readouterr().out == ""
+@pytest.mark.parametrize("kind", ["simple", "most", "ascent"])
+def test_bars_go_to_stderr_alone(kind, capfd, monkeypatch):
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")  # as on a terminal
+    images, labels = np.array([0.2, 0.4, 0.3, 0.5]).reshape(2, 1, 2, 1), np.zeros(2, int)
+    class_averages(images, labels, kind, two_outputs, k=1, steps=1)
+    output, errors = capfd.readouterr()
+    assert output == ""
+    assert errors
+    log_odds(two_outputs, images, labels)
+    output, errors = capfd.readouterr()
+    assert output == ""
+    assert "confidences" in errors
+
+
+def test_sums_are_taken_in_float64():
+    images = np.array([1e8, 1, -1e8, 1], np.float32).reshape(4, 1, 1, 1)
+    labels = np.array([0, 0, 0, 1])
+    assert average(images, labels, classes=[0]).item() == pytest.approx(1 / 3)
+    ranking = np.zeros(4)
+    for batch in (1, 2, 4):
+        assert average(images, labels, "most", k=3, ranking=ranking, classes=[0], batch=batch).item() == pytest.approx(
+            1 / 3
+        )
+
+
+@pytest.mark.parametrize("weak", [1e-25, 1e-30])
+def test_a_small_gradient_moves_the_pixels_as_far_as_a_large_one_beside_it(weak):
+    """Squares of 1e-25 vanish in float32; each image is divided by its own largest gradient."""
+
+    def model(x):
+        value = x[:, 0, 0, 0] - x[:, 0, 1, 0]
+        return jnp.stack([jnp.where(value > 0, weak * value, value), 0 * value], 1)
+
+    arrays, static = split(model)
+    x = jnp.array([[0.5, 0.4], [0.4, 0.5]]).reshape(2, 1, 2, 1)
+    _, further = _step(static, arrays, x, jnp.array([0, 0]), 0.0, 1.0, 0.01)
+    np.testing.assert_allclose((further - x)[:, 0, :, 0], [[0.01, -0.01], [0.01, -0.01]], atol=1e-6)
 
 
 def test_jax_arrays_are_read_as_numpy_ones_are():
