@@ -81,6 +81,15 @@ class Selection:
     def __init__(self, tests: list[str] | None, outcomes: dict[str, dict]):
         self.tests = tests
         self.outcomes = outcomes
+        self.began = 0.0
+
+    def pytest_runtest_logstart(self, nodeid: str, location) -> None:
+        self.began = time.process_time()
+
+    def pytest_runtest_logfinish(self, nodeid: str, location) -> None:
+        # By the clock a busy machine counts others' work as well; of tests that wait for processes it is all there is.
+        entry = self.outcomes[nodeid]
+        entry["seconds"] = max(time.process_time() - self.began, entry["seconds"] / 4)
 
     def pytest_collection_modifyitems(self, items: list) -> None:
         if self.tests is None:
@@ -156,8 +165,10 @@ def _in_the_fork(tree, arguments, tests, limit, environment, plugin, log, answer
     sys.argv = ["pytest"]
     code = 1
     try:
+        import numba
         import pytest
 
+        numba.config.CACHE_DIR = os.environ["NUMBA_CACHE_DIR"]  # read when it was imported, before the fork
         outcomes: dict[str, dict] = {}
         extra = plugin(outcomes) if plugin else None
         options = ["-n", "0", "-p", "no:cacheprovider", "--tb=short", f"--basetemp={tree.parent / tree.name}.tmp"]
