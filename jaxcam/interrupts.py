@@ -17,19 +17,19 @@ CleanUp = Callable[[], str | None]
 """Undoes what one part of the program began, and may say in one line what is kept. It runs while the main thread may
 hold any lock, so it imports nothing and waits for nobody. An error is said in place of its line."""
 
-_stopping = threading.Event()
+_requests: list[None] = []
 _go_ahead = threading.Event()
 _clean_ups: list[CleanUp] = []
 _stopper: list[int] = []
 
 
 def safe_point() -> None:
-    """Where a thread can be stopped: once `stop` was called, it waits here for the end of the process.
+    """Where a thread can be stopped: once a stop was requested, it waits here for the end of the process.
 
     Example:
         >>> safe_point()
     """
-    if _stopping.is_set() and threading.get_ident() not in _stopper:
+    if _requests and threading.get_ident() not in _stopper:
         if threading.current_thread() is threading.main_thread():
             _go_ahead.set()
         threading.Event().wait()
@@ -53,6 +53,11 @@ def on_stop(clean_up: CleanUp) -> Iterator[None]:
         _clean_ups.remove(clean_up)
 
 
+def request() -> None:
+    """Makes `safe_point` hold threads; for signal handlers: it takes no lock, and raises nothing."""
+    _requests.append(None)
+
+
 def stop(patience: float) -> str:
     """Holds the other threads at their next safe point and cleans up, the innermost first; the caller ends the process.
 
@@ -64,7 +69,7 @@ def stop(patience: float) -> str:
         What the innermost clean-up said of those that said anything; empty if none did.
     """
     _stopper.append(threading.get_ident())
-    _stopping.set()
+    request()
     _go_ahead.wait(patience)
     lines = []
     for clean_up in reversed(list(_clean_ups)):

@@ -285,7 +285,7 @@ def finished(path: Path, command: str, arguments: Mapping[str, Any]) -> bool:
 
 
 def clear(path: Path) -> None:
-    """Removes what a command wrote in its directory, and nothing else."""
+    """Removes what a command wrote in its directory, and nothing else; run.json goes last."""
     found = describe(path)
     # In one step, and first: halfway through, the run is an unfinished one of the same command.
     if (path / MANIFEST).exists():
@@ -295,7 +295,7 @@ def clear(path: Path) -> None:
         for name in RESULTS["demo"]:
             if (path / name).is_dir():
                 clear(path / name)
-    for name in [*own, RUN]:
+    for name in [MANIFEST, *own]:
         target = path / name
         if name == ATLAS and target.is_dir():
             if (target / MARK).is_file():
@@ -308,6 +308,9 @@ def clear(path: Path) -> None:
         else:
             target.unlink(missing_ok=True)
         remove_temporaries_of(target)
+    remove_temporaries_of(path / RUN)
+    if [entry.name for entry in others(path)] == [RUN]:  # Beside files of others it says that the directory is ours.
+        (path / RUN).unlink()
 
 
 def remove_temporaries(path: Path, command: str) -> None:

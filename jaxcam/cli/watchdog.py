@@ -1,6 +1,6 @@
 """Ctrl-C, SIGTERM and a closed terminal: one way to stop for all commands, with exit code 130.
 
-The signal handlers do nothing. Python's C code also writes each signal's number to a pipe (`signal.set_wakeup_fd`),
+The signal handlers raise nothing. Python's C code also writes each signal's number to a pipe (`signal.set_wakeup_fd`),
 whatever the main thread is in, and a thread reads it: the first signal stops the process as `jaxcam.interrupts` says,
 a second one does not wait for the main thread, a third ends the process as it is.
 """
@@ -39,7 +39,7 @@ def install() -> None:
         os.set_blocking(writing, False)
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _nothing)
+            signal.signal(number, _handle)
     signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     # Made now: where memory is short, none could be made later.
     called = threading.Event()
@@ -53,8 +53,10 @@ def finish(code: int) -> None:
     _exit_code.append(code)
 
 
-def _nothing(number: int, frame: object) -> None:
-    """A signal is written to the pipe only if it has a handler."""
+def _handle(number: int, frame: object) -> None:
+    """Before the main thread does anything else: what it does because a child process was stopped is no error."""
+    if not _exit_code:
+        interrupts.request()
 
 
 def _watch(reading: int, called: threading.Event) -> None:

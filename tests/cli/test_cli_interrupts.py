@@ -9,13 +9,19 @@ import pty
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 
+import psutil
 import pytest
 from cli_helpers import ROOT, Said, refused
+
+from jaxcam import interrupts
+from jaxcam.cli import atlas
 
 SOON = 3.0
 """Seconds from the signal to the end of the process."""
@@ -331,3 +337,41 @@ def test_in_a_terminal_the_line_stands_alone_and_the_cursor_is_there(tmp_path):
     assert text.rindex("\x1b[?25h") > text.rfind("\x1b[?25l")
     last = re.sub(r"\x1b\[[?0-9;]*[A-Za-z]", "", text).rstrip("\r\n").rsplit("\n", 1)[-1].rsplit("\r", 1)[-1]
     assert last == "jaxcam: stopped; the same command begins anew"
+
+
+WAITS_FOR_OTHERS = """
+    real = subprocess.Popen
+    def popen(*args, **options):
+        process = real(*args, **options)
+        Path("child").write_text(str(process.pid)); ready()
+        return process
+    subprocess.Popen = popen
+    from jaxcam.neurons.hosts import join
+    join("127.0.0.1:{port}", 2, 1)"""
+
+
+@pytest.mark.parametrize("whole_group", [False, True])
+def test_a_child_process_ends_too_and_is_not_taken_for_the_reason(whole_group, tmp_path):
+    """A terminal sends Ctrl-C to parent and child, a script to the parent only."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        body = WAITS_FOR_OTHERS.format(port=taken.getsockname()[1])
+        process = begin(body, tmp_path, "import subprocess\n" + COMMAND, start_new_session=True)
+        child = psutil.Process(int((tmp_path / "child").read_text()))
+        if whole_group:
+            os.killpg(process.pid, signal.SIGINT)
+        else:
+            process.send_signal(signal.SIGINT)
+        assert refused(ended_soon(process), code=130) == "stopped; the same command begins anew"
+    gone, _ = psutil.wait_procs([child], timeout=SOON)
+    assert gone or child.status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_stopped_report_says_how_to_go_on(monkeypatch, tmp_path):
+    def stopped_in_the_middle(*args, **options):
+        return interrupts._clean_ups[-1]()
+
+    monkeypatch.setattr("jaxcam.cli.atlas.atlas", stopped_in_the_middle)
+    for out, same in ((None, "jaxcam report runs"), (tmp_path, f"jaxcam report runs --out {tmp_path}")):
+        line = atlas.write(Path("runs"), out, units="auto", images=None, quiet=True)
+        assert line == f"stopped; the maps that are drawn are kept, and {same} goes on from there"

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import jaxcam.data as data
+from jaxcam import interrupts
 from jaxcam.data import prepared
 
 tfds = pytest.importorskip("tensorflow_datasets")
@@ -141,3 +142,27 @@ def test_mnist_prepared_by_tensorflow_datasets_is_the_published_mnist(tmp_path, 
     expected = {n: pixels[n].astype(np.float32) / np.float32(255) for n in range(6)}
     for image, label in zip(loaded.images, loaded.labels, strict=True):
         np.testing.assert_array_equal(image[2:-2, 2:-2], expected[int(label)])
+
+
+def test_a_stop_removes_what_was_being_prepared_and_nothing_else(tmp_path):
+    """tensorflow-datasets prepares a set in a folder beside its own; others may be preparing it too."""
+    place = tmp_path / "squares" / "1.0.0"
+    of_another = place.parent / "incomplete.AAAAAA_1.0.0"
+    of_another.mkdir(parents=True)
+    other_version = place.parent / "incomplete.BBBBBB_2.0.0"
+
+    class Builder:
+        data_dir = str(place)
+        url_infos = None
+        _generate_examples = None
+
+        def download_and_prepare(self):
+            other_version.mkdir()
+            with tfds.core.utils.incomplete_dir(self.data_dir) as folder:
+                (tfds.core.Path(folder) / "half").touch()
+                interrupts._clean_ups[-1]()
+                assert set(place.parent.iterdir()) == {of_another, other_version}
+                tfds.core.Path(folder).mkdir()
+
+    prepared._prepare(Builder(), "squares")
+    assert place.is_dir()

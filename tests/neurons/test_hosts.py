@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from neurons_nets import files
 
-from jaxcam import neurons
+from jaxcam import interrupts, neurons
 from jaxcam.neurons import Processes, ProcessLost, hosts
 from jaxcam.neurons.hosts import Crew, shares
 
@@ -153,3 +153,25 @@ def test_where_nothing_says_who_is_who_the_options_are_named(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(ValueError, match="elsewhere give each a coordinator"):
         neurons.join()
+
+
+def test_one_that_is_stopped_tells_the_others_and_says_what_is_kept(tmp_path):
+    store = tmp_path / "sweep.zarr"
+    me, other = crew_of(2)
+    before = list(interrupts._clean_ups)
+    with Crew(me, store) as crew:
+        (clean_up,) = [one for one in interrupts._clean_ups if one not in before]
+        assert clean_up() is None  # there is no store yet
+        crew._stop.clear()
+        store.mkdir()
+        line = clean_up()
+        assert not crew._beating.is_alive()
+        with pytest.raises(ProcessLost, match=r"^process 0 of 2 ended: stopped; what is measured is kept in .*"):
+            Crew(other, store).wait(lambda: False)
+        crew._sign(hosts.LEFT)
+        (crew.folder / "1").write_text(hosts.LEFT)
+    assert line == (
+        f"stopped; what is measured is kept in {store}, and the same command, with any number of processes, "
+        "goes on from there"
+    )
+    assert interrupts._clean_ups == before
