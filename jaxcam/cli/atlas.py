@@ -11,8 +11,9 @@ import numpy as np
 
 from jaxcam.cli.class_images import finished_run
 from jaxcam.cli.console import bars, note
-from jaxcam.cli.datasets import open_data
-from jaxcam.cli.networks import Network, open_again
+from jaxcam.cli.datasets import gone, open_data
+from jaxcam.cli.networks import Network
+from jaxcam.cli.reopened import data_again, open_again, trained_on
 from jaxcam.interrupts import on_stop
 from jaxcam.neurons import maps, open_sweep
 from jaxcam.program import layers as layers_of
@@ -27,7 +28,16 @@ SMALL, FEW = 64 * 64, 100_000
 """So many pixels and maps at most are computed unasked: what takes seconds to a minute."""
 
 
-def write(run: Path, out: Path | None, *, units: str, images: int | None, quiet: bool) -> Path:
+def write(
+    run: Path,
+    out: Path | None,
+    *,
+    units: str,
+    images: int | None,
+    quiet: bool,
+    model: str | None = None,
+    weights: str | None = None,
+) -> Path:
     """Builds the atlas of a run.
 
     Args:
@@ -36,20 +46,23 @@ def write(run: Path, out: Path | None, *, units: str, images: int | None, quiet:
         units: which get a picture: "all", "extreme" (those that the sweep keeps) or "auto", all where it is quick.
         images: of how many real ones units show the most exciting; None for `REAL` where images are small and at hand.
         quiet: whether to show no progress.
+        model: where the network is now, if it was moved.
+        weights: where its weights are now.
 
     Returns:
         Its first page.
 
     Raises:
-        ValueError: as `jaxcam.viewing.atlas`; with "all" or a number of images, the network is not what it was.
-        FileNotFoundError: with "all" or a number of images, the network or the data are not where they were.
+        ValueError: as `jaxcam.viewing.atlas`; the network is not what it was, and "all", a number of images or a
+            place of the network was asked for.
+        FileNotFoundError: the same where the network or the data are not where they were.
     """
 
     def probe(asked: Run) -> Probe:
         try:
-            return probed(asked.path, units, images, quiet=quiet)
+            return probed(asked.path, units, images, quiet=quiet, model=model, weights=weights)
         except (ValueError, FileNotFoundError) as error:
-            if units == "all" or images:
+            if units == "all" or images or model or weights:
                 raise
             said = f"the network could not be opened, so only the maps that the sweep keeps are shown: {error}"
             note(said, quiet=quiet)
@@ -60,19 +73,22 @@ def write(run: Path, out: Path | None, *, units: str, images: int | None, quiet:
         return atlas(run, out, probe=probe, progress=bars(quiet))
 
 
-def probed(run: Path, units: str, images: int | None, *, quiet: bool) -> Probe:
+def probed(
+    run: Path, units: str, images: int | None, *, quiet: bool, model: str | None = None, weights: str | None = None
+) -> Probe:
     """The network that a sweep was made of, opened again."""
     manifest = finished_run(run, "neurons")
+    data = data_again(manifest, run)
     sweep = open_sweep(run / "sweep.zarr")
     average = sweep.average
-    network = open_again(manifest, run)
+    network = open_again(manifest, run, model, weights=weights)
     one = jax.ShapeDtypeStruct((1, *average.shape[1:]), jnp.float32)
     small = average.shape[1] * average.shape[2] <= SMALL
     probe = Probe(layers=layers_of(network.model, one), edges=edges(network.model, one))
-    wanted = (REAL if small and at_hand(manifest["data"]["source"]) else 0) if images is None else images
+    wanted = (REAL if small and at_hand(data["source"]) else 0) if images is None else images
     if wanted:
         try:
-            probe = dataclasses.replace(probe, **exciting(network, manifest, wanted))
+            probe = dataclasses.replace(probe, **exciting(network, data, wanted))
         except (ValueError, FileNotFoundError) as error:
             if images is not None:
                 raise
@@ -95,12 +111,14 @@ def at_hand(source: Mapping[str, Any]) -> bool:
     return source["data"] == "digits" or Path(source["data_dir"] or source["data"]).is_dir()
 
 
-def exciting(network: Network, manifest: Mapping[str, Any], number: int) -> dict[str, Any]:
+def exciting(network: Network, data: Mapping[str, Any], number: int) -> dict[str, Any]:
     """Real images, evenly from all classes, and which of them excite the units of a layer."""
-    source = dict(manifest["data"]["source"])
-    source["limit"] = min(number, source["limit"] or number)
-    again = dataclasses.replace(network, trained={}, image_size=manifest["data"]["image"][0])
-    dataset, _ = open_data(again, str(manifest["data"].get("split", "train")), source, progress=False)
+    missing = gone(data["source"])
+    if missing is not None:
+        raise FileNotFoundError(f"no folder {data['source'][missing]}, where they were; --images 0 does without")
+    limit = data["source"]["limit"]
+    asked = {"limit": min(number, limit or number)}
+    dataset, _ = open_data(trained_on(network, data), str(data.get("split", "train")), asked, progress=False)
     images = np.asarray(dataset.images, np.float32)
 
     def of(layer: str) -> np.ndarray:

@@ -6,6 +6,7 @@ from pathlib import Path
 from jaxcam import models
 from jaxcam.cli.factories import is_factory, made_by
 from jaxcam.cli.networks import Network, open_network
+from jaxcam.cli.relocated import factory_roots
 from jaxcam.cli.run_directory import describe
 
 EPOCHS = "epochs"
@@ -25,11 +26,13 @@ def kept(directory: str) -> list[tuple[str, Network]]:
         raise ValueError(
             f"{directory} kept no epochs to follow; jaxcam train --keep-every 1 --out DIR makes a training that does"
         )
-    factory = ((describe(Path(directory)) or {}).get("model") or {}).get("factory")
+    manifest = describe(Path(directory)) or {}
+    factory = (manifest.get("model") or {}).get("factory")
     found = []
     for file in files:
         if factory is not None and is_factory(factory):
-            network = Network(models.restore(made_by(factory), file), factory, {"weights": str(file)})
+            made = made_by(factory, factory_roots(manifest, Path(directory), factory))
+            network = Network(models.restore(made, file), factory, {"weights": str(file)})
         else:
             network = open_network(str(file))
         found.append((f"epoch {number(file)}", network))

@@ -1,11 +1,13 @@
 """From `--data` to images: what was given, or what the network was trained on."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from jaxcam import data
 from jaxcam.cli.manifest import plain
 from jaxcam.cli.networks import Network
+from jaxcam.cli.relocated import is_name
 from jaxcam.data import Dataset
 
 SOURCE = ("data", "data_dir", "limit", "skip_broken")
@@ -45,13 +47,19 @@ def open_data(
 
     Raises:
         ValueError: no data is given and nobody knows what the network was trained on; and as `jaxcam.data.load`.
-        FileNotFoundError: as `jaxcam.data.load`.
+        FileNotFoundError: what the network was trained on is not there any more; and as `jaxcam.data.load`.
     """
     source: dict[str, Any] = {name: given.get(name) for name in SOURCE}
     if source["data"] is None:
         known = {name: network.trained.get(name) for name in SOURCE}
         if known["data"] is None:
             raise ValueError(f"nothing says what {network.name} was trained on; give --data")
+        missing = gone(known)
+        if missing is not None and source[missing] is None:
+            raise FileNotFoundError(
+                f"the images of {network.name} were in {known[missing]}, and there is no such folder now; give "
+                f"--{missing.replace('_', '-')} with where they are"
+            )
         source = {name: known[name] if source[name] in (None, False) else source[name] for name in SOURCE}
     size = network.image_size or given.get("image_size")
     dataset = data.load(
@@ -64,3 +72,12 @@ def open_data(
         progress=progress,
     )
     return dataset, dataset.describe() | {"source": plain(source) | {"image_size": size}}
+
+
+def gone(source: Mapping[str, Any]) -> str | None:
+    """Which of "data" and "data_dir" is a folder that is not there any more, if one is."""
+    for name in ("data", "data_dir"):
+        path = source.get(name)
+        if path is not None and not is_name(name, str(path)) and not Path(path).expanduser().is_dir():
+            return name
+    return None

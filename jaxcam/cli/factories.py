@@ -6,6 +6,9 @@ import inspect
 import os
 import re
 import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from flax import nnx
@@ -32,8 +35,12 @@ def meant_as_factory(spec: str) -> bool:
     return module.endswith(".py") or MODULE.fullmatch(module) is not None
 
 
-def made_by(spec: str) -> Any:
+def made_by(spec: str, roots: Sequence[str] = ()) -> Any:
     """What `package.module:factory` gives, called without arguments; in evaluation mode, where it has one.
+
+    Args:
+        spec: the module, as Python imports it, and the function.
+        roots: folders in which the module is looked for before the working directory and all others.
 
     Raises:
         ValueError: no such module or function, it fails, or gives nothing that can be called.
@@ -43,12 +50,13 @@ def made_by(spec: str) -> Any:
     if os.getcwd() not in sys.path and "" not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
-        module = importlib.import_module(module_name)
+        module = imported(module_name, [*roots, os.getcwd()])
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise ValueError(f"{module_name} cannot be imported: {one_line(error)}") from error
         raise ValueError(
             f"no module {error.name!r} for --model {spec}, neither in {os.getcwd()} nor among the installed packages"
+            + (f", nor where it was ({roots[-1]})" if roots else "")
         ) from error
     except Exception as error:  # whatever the user's module does when it is imported
         raise ValueError(f"{module_name} cannot be imported: {type(error).__name__}: {one_line(error)}") from error
@@ -73,3 +81,29 @@ def made_by(spec: str) -> Any:
     if isinstance(model, nnx.Module):
         model.eval()
     return model
+
+
+def imported(name: str, roots: Sequence[str]) -> ModuleType:
+    """A module, of the first folder that has it, else of wherever Python finds it.
+
+    Two networks may come from two modules of one name. Then the one that was imported before makes room: its network is
+    made already, and the other one would silently be made by it.
+    """
+    top = name.partition(".")[0]
+    for root in map(os.path.realpath, roots):
+        path = Path(root, *name.split("."))
+        if not (path / "__init__.py").is_file() and not path.with_suffix(".py").is_file():
+            continue
+        if top in sys.modules and not _is_from(sys.modules[top], os.path.join(root, top)):
+            for loaded in [loaded for loaded in sys.modules if f"{loaded}.".startswith(f"{top}.")]:
+                del sys.modules[loaded]
+        sys.path[:] = [root, *(place for place in sys.path if place != root)]
+        importlib.invalidate_caches()
+        break
+    return importlib.import_module(name)
+
+
+def _is_from(module: ModuleType, place: str) -> bool:
+    """Whether a module was imported from `place`, a path without the ending of its name."""
+    files = [*getattr(module, "__path__", []), getattr(module, "__file__", None) or ""]
+    return any(os.path.realpath(file).removesuffix(".py") == place for file in files)

@@ -9,6 +9,7 @@ from flax import nnx
 
 from jaxcam import models
 from jaxcam.cli.factories import is_factory, made_by, meant_as_factory
+from jaxcam.cli.relocated import factory_roots, relocated
 from jaxcam.cli.run_directory import MANIFEST, describe
 from jaxcam.cli.weighing import Selected, fingerprint, parameters
 from jaxcam.data import Dataset
@@ -58,7 +59,12 @@ class Network:
 
 
 def open_network(
-    spec: str, *, weights: str | None = None, image_size: int | None = None, normalize: str = "auto"
+    spec: str,
+    *,
+    weights: str | None = None,
+    image_size: int | None = None,
+    normalize: str = "auto",
+    roots: Sequence[str] = (),
 ) -> Network:
     """A trained network.
 
@@ -67,6 +73,7 @@ def open_network(
         weights: a file, a name on the hub, or "random".
         image_size: in pixels, for weights that do not say.
         normalize: "auto", "imagenet" or "none".
+        roots: folders in which a factory's module is looked for first.
 
     Returns:
         The network.
@@ -77,7 +84,7 @@ def open_network(
         FileNotFoundError: no such file.
     """
     source = {"spec": spec, "weights": weights, "image_size": image_size, "normalize": normalize}
-    return dataclasses.replace(_open(spec, weights, image_size, normalize), source=source)
+    return dataclasses.replace(_open(spec, weights, image_size, normalize, roots), source=source)
 
 
 def open_given(given: Mapping[str, Any]) -> Network:
@@ -85,11 +92,11 @@ def open_given(given: Mapping[str, Any]) -> Network:
     return open_network(given["model"], **{name: given[name] for name in ("weights", "image_size", "normalize")})
 
 
-def _open(spec: str, weights: str | None, image_size: int | None, normalize: str) -> Network:
+def _open(spec: str, weights: str | None, image_size: int | None, normalize: str, roots: Sequence[str]) -> Network:
     options: dict[str, Any] = {"image_size": image_size, "normalize": normalize}
     if is_factory(spec):
         refuse(spec, weights=weights, normalize="imagenet" if normalize == "imagenet" else None)
-        return Network(made_by(spec), spec, {"factory": spec})
+        return Network(made_by(spec, roots), spec, {"factory": spec})
     if spec in models.names():
         if weights is None:
             raise ValueError(
@@ -113,33 +120,6 @@ def _open(spec: str, weights: str | None, image_size: int | None, normalize: str
     return checkpoint(path, options)
 
 
-def open_again(manifest: Mapping[str, Any], run: Path, spec: str | None = None) -> Network:
-    """The network that a run was made with.
-
-    Args:
-        manifest: the run's.
-        run: its directory, for messages.
-        spec: where the network is now; None where it was.
-
-    Returns:
-        The network, with the outputs that were selected then.
-
-    Raises:
-        ValueError: the network has other weights than it had.
-    """
-    described = manifest["model"]
-    source = dict(described["source"])
-    network = open_network(**source | ({"spec": spec} if spec else {}))
-    if described.get("outputs"):
-        network = selected(network, described["outputs"], tuple(manifest["results"]["classes"]))
-    if fingerprint(network.model) != described["fingerprint"]:
-        raise ValueError(
-            f"{spec or source['spec']} has other weights than when {run} was made from it; run jaxcam "
-            f"{manifest['command']} again"
-        )
-    return network
-
-
 def trained(directory: Path, options: Mapping[str, Any]) -> Network:
     """The network of a finished training run, and how it was trained.
 
@@ -158,13 +138,13 @@ def trained(directory: Path, options: Mapping[str, Any]) -> Network:
         raise ValueError(
             f"{directory} is a training that is not finished; run it again to finish it, or give {directory / WEIGHTS}"
         )
-    arguments = found["arguments"]
+    arguments = relocated(found["arguments"], ("data", "data_dir"), found, directory)
     factory = (found["model"] or {}).get("factory")
     if factory is None:
         return dataclasses.replace(checkpoint(directory / WEIGHTS, options), trained=arguments)
     asked = options["normalize"]
     refuse(f"{directory}, a training run of {factory}", normalize="imagenet" if asked == "imagenet" else None)
-    model = models.restore(made_by(factory), directory / WEIGHTS)
+    model = models.restore(made_by(factory, factory_roots(found, directory, factory)), directory / WEIGHTS)
     names = models.read_metadata(directory / WEIGHTS).get("names")
     origin = {"factory": factory, "weights": str(directory / WEIGHTS)}
     return Network(model, factory, origin, arguments.get("image_size"), names and tuple(names), arguments)

@@ -36,6 +36,7 @@ from jaxcam.cli.run_directory import RunDirectory
 )
 @options.layers
 @click.option("--model", metavar="MODEL", help="Where the network is now, if it was moved.")
+@click.option("--weights", metavar="FILE", help="Where its weights are now, of a network given by its name.")
 @options.data(None)
 @click.option(
     "--split", metavar="SPLIT", default="test", show_default=True, help="The images whose accuracy is measured."
@@ -53,7 +54,7 @@ def prune(ctx: click.Context, out: Path, overwrite: bool, quiet: bool, **given: 
     run = RunDirectory("prune", out, ctx.params, overwrite=overwrite)
     from jaxcam.cli.class_images import finished_run
     from jaxcam.cli.datasets import open_data
-    from jaxcam.cli.networks import open_again
+    from jaxcam.cli.reopened import data_again, open_again, trained_on
     from jaxcam.neurons import open_sweep
     from jaxcam.neurons.pruning import pruning_study
     from jaxcam.neurons.pruning_table import summarize_pruning, write_pruning
@@ -61,8 +62,8 @@ def prune(ctx: click.Context, out: Path, overwrite: bool, quiet: bool, **given: 
 
     manifest = finished_run(given["neurons"], "neurons")
     sweep = open_sweep(given["neurons"] / "sweep.zarr")
-    network = open_again(manifest, given["neurons"], given["model"])
-    network = dataclasses.replace(network, trained=manifest["data"]["source"], image_size=manifest["data"]["image"][0])
+    network = open_again(manifest, given["neurons"], given["model"], weights=given["weights"])
+    network = trained_on(network, data_again(manifest, given["neurons"]))
     dataset, described = open_data(network, given["split"], given, progress=bars(quiet))
     if list(dataset.names) != sweep.classes:
         raise ValueError(

@@ -1,6 +1,7 @@
 """`jaxcam report`: an atlas that a stranger can read."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -36,8 +37,10 @@ from jaxcam.cli.group import Command
     help="For each unit, the nine of N images of the data that excite it most, evenly from all classes; 0: none. "
     "Default: 500 where images are small and need no download.",
 )
+@click.option("--model", metavar="MODEL", help="Where the network is now, if it was moved.")
+@click.option("--weights", metavar="FILE", help="Where its weights are now, of a network given by its name.")
 @options.quiet
-def report(run: Path, out: Path | None, units: str, images: int | None, quiet: bool) -> dict[str, Path]:
+def report(run: Path, out: Path | None, quiet: bool, **given: Any) -> dict[str, Path]:
     """Build a folder of pages about RUN, a run directory, or a directory of several; open its index.html.
 
     The network, every layer with all its units, every unit, every class, every study, and summary.html, all of it on
@@ -50,6 +53,6 @@ def report(run: Path, out: Path | None, units: str, images: int | None, quiet: b
     else:
         from jaxcam.cli.atlas import write
 
-        path = write(run, out, units=units, images=images, quiet=quiet)
+        path = write(run, out, quiet=quiet, **given)
     click.echo(path)
     return {"report": path}

@@ -23,7 +23,9 @@ from typing import Any
 
 from jaxcam.cli.errors import DiskFull, is_full
 from jaxcam.cli.manifest import OUTSIDE, differences, plain, versions, write_json
+from jaxcam.cli.relocated import paths_of, same_arguments
 from jaxcam.interrupts import on_stop, safe_point
+from jaxcam.manifest_paths import ENTRY
 
 RUN, MANIFEST = "run.json", "manifest.json"
 ATLAS, MARK = "report", "atlas.json"
@@ -89,6 +91,7 @@ class RunDirectory:
     def __init__(self, command: str, out: Path, arguments: Mapping[str, Any], *, overwrite: bool = False) -> None:
         self.command, self.path, self.overwrite = command, out, overwrite
         self.arguments = {name: plain(value) for name, value in arguments.items() if name not in OUTSIDE}
+        self._typed = dict(arguments)
         self.begun = time.monotonic()
         self._made: list[Path] = []
         self._lock: int | None = None
@@ -124,7 +127,9 @@ class RunDirectory:
                 f"{self.path} holds an unfinished run of jaxcam {command}; use another --out, or --overwrite to "
                 "replace it"
             )
-        different = differences(found.get("arguments", {}), self.arguments)
+        different = differences(
+            same_arguments(found.get("arguments", {}), self.arguments, found, self.path), self.arguments
+        )
         if different:
             raise ValueError(
                 f"{self.path} holds an unfinished run of jaxcam {command} with other arguments ({different}); "
@@ -152,7 +157,8 @@ class RunDirectory:
                 clear(self.path)
             else:
                 remove_temporaries(self.path, self.command)
-            write_json(self.path / RUN, {"command": self.command, "arguments": self.arguments})
+            paths = paths_of(self.path, self._typed)
+            write_json(self.path / RUN, {"command": self.command, "arguments": self.arguments, ENTRY: paths})
         except BaseException as error:
             self.__exit__(type(error), error, error.__traceback__)
             raise
@@ -178,6 +184,7 @@ class RunDirectory:
         manifest = {
             "command": self.command,
             "arguments": self.arguments | {"out": str(self.path)},
+            ENTRY: paths_of(self.path, self._typed, model, data),
             "model": model,
             "data": data,
             "seed": seed,
@@ -280,8 +287,9 @@ def finished(path: Path, command: str, arguments: Mapping[str, Any]) -> bool:
         return False
     found = describe(path)
     assert found is not None
+    here = {name: plain(value) for name, value in arguments.items()}
     there = {name: value for name, value in found["arguments"].items() if name in arguments}
-    return found["command"] == command and not differences(there, {name: plain(arguments[name]) for name in arguments})
+    return found["command"] == command and not differences(same_arguments(there, here, found, path), here)
 
 
 def clear(path: Path) -> None:

@@ -12,8 +12,9 @@ import numpy as np
 from jaxcam.cli.class_images import compute, read_average
 from jaxcam.cli.console import table
 from jaxcam.cli.datasets import open_data
-from jaxcam.cli.networks import Network, open_again, open_given, refuse
+from jaxcam.cli.networks import Network, open_given, refuse
 from jaxcam.cli.outputs import select_outputs
+from jaxcam.cli.reopened import data_again, open_again
 from jaxcam.files import write_atomically
 from jaxcam.neurons import MEASURES, Sweep, changes, similarity
 from jaxcam.neurons.prune import peak_layer
@@ -28,10 +29,10 @@ def asked(given: Mapping[str, Any], *, progress: bool) -> tuple[Network, np.ndar
     """
     kind = given["average"]
     if given["averages"] is not None:
-        refuse("--averages, which has it", **{name: given[name] for name in ("weights", "data", "outputs")})
+        refuse("--averages, which has it", **{name: given[name] for name in ("data", "outputs")})
         average, manifest = read_average(given["averages"], kind)
-        network = open_again(manifest, given["averages"], given["model"])
-        return network, average, tuple(manifest["results"]["classes"]), manifest["data"]
+        network = open_again(manifest, given["averages"], given["model"], weights=given["weights"])
+        return network, average, tuple(manifest["results"]["classes"]), data_again(manifest, given["averages"])
     if given["model"] is None:
         raise ValueError("give --averages RUN, or --model for a network whose averages are to be computed")
     network = open_given(given)

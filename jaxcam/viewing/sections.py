@@ -14,6 +14,7 @@ from jaxcam.neurons import MEASURES
 from jaxcam.viewing import interactive, packing, reading
 from jaxcam.viewing.figures.pictures import KINDS
 from jaxcam.viewing.figures.style import check_classes, short_names
+from jaxcam.viewing.pasteable import arguments_here, module_path
 from jaxcam.viewing.runs import WHOLE, Run, layer_shapes, read_csv, read_npz, read_sweep, times
 from jaxcam.viewing.tables import curve_table, dead_table, history_table, pruning_table
 
@@ -236,14 +237,17 @@ def pruning(run: Run) -> list[dict[str, Any]]:
 
 
 def reproduce(run: Run) -> dict[str, Any]:
-    """The command line of a run, which writes beside what is there; its seed and its versions."""
-    arguments = run.manifest.get("arguments")
+    """The command line of a run, for the directory in which the page is made; its seed and its versions."""
+    arguments, module = run.manifest.get("arguments"), None
     if isinstance(arguments, Mapping):
+        module = module_path(run, arguments)
+        arguments = arguments_here(run, arguments)
         others = {name: value for name, value in arguments.items() if name != "out"}
         arguments = others | {"out": arguments.get("out", f"again/{run.path.resolve().name}")}
+    before = f"PYTHONPATH={shlex.quote(module)} " if module else ""
     return {
         "whole": run.command == WHOLE,
-        "command": command_line(run.command, arguments),
+        "command": before + command_line(run.command, arguments),
         "seed": run.manifest.get("seed"),
         "versions": run.part("versions"),
     }
