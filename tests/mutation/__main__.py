@@ -7,6 +7,7 @@ import argparse
 import json
 import multiprocessing
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -35,12 +36,17 @@ def main() -> int:
     options = _options()
     options.work.mkdir(parents=True, exist_ok=True)
     mutation_runs.prepare(options.work)
+    signal.signal(signal.SIGTERM, _stop)  # in the processes that are forked as well
     # Of this run alone: another may be under way.
     copies = Path(tempfile.mkdtemp(prefix="run-", dir=options.work))
     try:
         return _run(options, copies)
     finally:
         mutation_runs.remove(copies)
+
+
+def _stop(number: int, frame: object) -> None:
+    sys.exit(128 + number)
 
 
 def _run(options: argparse.Namespace, copies: Path) -> int:

@@ -142,7 +142,11 @@ def run_tests(
         os.setsid()
         options = [] if to_the_end else ["-x"]
         _in_the_fork(tree, [*options, *files], tests, limit, environment or {}, plugin, log, answer)
-    end = _wait(child, limit)
+    try:
+        end = _wait(child, limit)
+    except BaseException:
+        os.killpg(child, signal.SIGKILL)  # stopped: what is run for nobody ends as well
+        raise
     if end == "finished" and not answer.exists():
         end = "crash"
     found = json.loads(answer.read_text()) if end == "finished" else {"outcomes": {}, "extra": None}
@@ -158,6 +162,7 @@ def _in_the_fork(tree, arguments, tests, limit, environment, plugin, log, answer
     resource.setrlimit(resource.RLIMIT_CPU, (int(limit) + 1, int(limit) + 10))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.environ.update(environment, PYTHONPATH=str(tree))
     os.chdir(tree)
     here = str(Path(__file__).resolve().parent)
