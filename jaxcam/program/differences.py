@@ -6,7 +6,8 @@ factor for every number, held constant, so that the derivative of the whole with
 factors along every way through the network. The formulas are the caller's; this file knows which equation gets which:
 
     linear      v' = L v                                    convolutions, sums, batch norm, everything of layout
-    pointwise   any function of one number, however many equations it is written in: ReLU, x · sigmoid(x), tanh
+    pointwise   any function of one number, however many equations it is written in: ReLU, x · sigmoid(x), tanh;
+                the derivative of a rectifier at its kink is that of the side where it is off (`Activation.pull_back`)
     window      the largest of a window: max pooling, a maximum over axes
 
 Anything else is a `RuleError`. With `split`, a difference goes in two parts, what raises and what lowers a value:
@@ -24,7 +25,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxcam.program.layers import Anatomy, study
-from jaxcam.program.recognize import SELECTING, is_affine, is_piecewise_linear
+from jaxcam.program.recognize import SELECTING, Activation, is_affine, is_piecewise_linear
 from jaxcam.program.rewrite import rewrites, windows
 from jaxcam.program.trace import Node, Program, Value, replay
 from jaxcam.program.transform import RuleError, given
@@ -121,11 +122,11 @@ def difference(
         found = step.node.outputs[0]
         assert found is not None
         if step.kind == "pointwise":
-            fixed = {value: array for value, array in reference.items() if value not in live}
-
-            def function(z: Array, fixed: Any = fixed, step: Step = step, found: Value = found) -> Array:
-                return replay(program, {**fixed, step.source: z}, [found])[0]
-
+            # What the equations between the two read besides: weights, also those of inner equations (x · sigmoid(βx)).
+            fixed = {value: array for value, array in {**values, **reference}.items() if value not in live}
+            function = _function(program, fixed, step.source, found)
+            if found in anatomy.activations:
+                function = _rectifier(function, anatomy.activations[found])
             pieces = bend(function, reference[step.source], parts[step.source])
             scale = jnp.abs(reference[step.source]) + sum(jnp.abs(part) for part in parts[step.source])
             parts[found] = fresh(pieces, scale)
@@ -134,6 +135,18 @@ def difference(
             whole: Array = sum(parts[step.source])  # type: ignore[assignment]
             parts[found] = fresh((choose(before, _places(whole, step.node, 0.0)),))
     return sum(parts[output])  # type: ignore[return-value]
+
+
+def _function(program: Program, fixed: dict[Value, Any], source: Value, result: Value) -> Callable[[Array], Array]:
+    """The function that makes one value of another."""
+    return lambda z: replay(program, {**fixed, source: z}, [result])[0]
+
+
+def _rectifier(function: Callable[[Array], Array], activation: Activation) -> Callable[[Array], Array]:
+    """A rectifier with the derivative that does not depend on how it is written."""
+    rectify = jax.custom_vjp(function)
+    rectify.defvjp(lambda z: (function(z), z), lambda z, change: (activation.pull_back(function, z, change),))
+    return rectify
 
 
 def plan(anatomy: Anatomy) -> list[Step]:
@@ -155,7 +168,8 @@ def plan(anatomy: Anatomy) -> list[Step]:
             steps.append(Step("linear", node, -1))
             needed.update(node.varying(live))
             continue
-        source = pointwise_source(node, program, live, makers)
+        rectifiers = [anatomy.activations[value] for value in results if value in anatomy.activations]
+        source = rectifiers[0].source if rectifiers else pointwise_source(node, program, live, makers)
         kind = "pointwise"
         if source is None and _is_maximum(node):
             kind, source = "window", node.operands[0]

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
+from jaxtyping import Array
 
 from jaxcam.program.trace import Node, Program, Value
 
@@ -92,12 +93,37 @@ class Activation:
         source: the value it is applied to.
         result: the value it gives.
         inner: the values in between.
+        slope: of the negative side, 0 but for a leaky ReLU.
+        limit: the largest value it gives, infinite but for a clipped ReLU.
+        custom: whether there is a derivative of somebody's own in it (`jax.custom_vjp`).
     """
 
     kind: str
     source: Value
     result: Value
     inner: frozenset[Value] = frozenset()
+    slope: float = 0.0
+    limit: float = math.inf
+    custom: bool = False
+
+    def pull_back(self, rectify: Callable[[Array], Array], x: Array, cotangent: Array) -> Array:
+        """The derivative at x times a cotangent.
+
+        At a kink it is the derivative of the side where the rectifier is off, however it is written. JAX's own depends
+        on the spelling: at 0, `maximum(x, 0)` has ½, `where(x >= 0, x, 0)` has 1 and `jax.nn.relu` has 0.
+
+        Args:
+            rectify: the rectifier itself, for what has a derivative of its own: that is kept.
+            x: where.
+            cotangent: of the result.
+        """
+        clipped = self.limit < math.inf
+        if self.custom:
+            aside = jnp.where(x == 0, -1, x)  # a number on the side where it is off
+            aside = jnp.where(x == self.limit, 2 * self.limit, aside) if clipped else aside
+            return jax.vjp(rectify, aside.astype(x.dtype))[1](cotangent)[0]
+        passed = jnp.where(x < self.limit, cotangent, 0) if clipped else cotangent
+        return jnp.where(x > 0, passed, self.slope * cotangent if self.slope else 0).astype(x.dtype)
 
 
 def uniform(program: Program) -> dict[Value, float]:
@@ -150,9 +176,9 @@ def activations(program: Program) -> dict[Value, Activation]:
     return finder.found
 
 
-def _hit(kind: str, source: Value, inner: Iterable[Value | core.Literal] = ()) -> Activation:
+def _hit(kind: str, source: Value, inner: Iterable[Value | core.Literal] = (), **shape: Any) -> Activation:
     """A rectifier whose result is filled in by `activations`."""
-    return Activation(kind, source, -1, frozenset(value for value in inner if isinstance(value, Value)))
+    return Activation(kind, source, -1, frozenset(value for value in inner if isinstance(value, Value)), **shape)
 
 
 class _Finder:
@@ -197,7 +223,9 @@ class _Finder:
         if len(node.operands) != 1 or len(body.outputs) != 1 or not isinstance(body.outputs[0], Value):
             return None
         hit = activations(body).get(body.outputs[0])
-        return None if hit is None or hit.source not in body.inputs else _hit(hit.kind, node.operands[0])
+        if hit is None or hit.source not in body.inputs:
+            return None
+        return _hit(hit.kind, node.operands[0], slope=hit.slope, limit=hit.limit, custom=True)
 
     def of_max(self, node: Node) -> Activation | None:
         for x, other in (node.inputs, node.inputs[::-1]):
@@ -206,20 +234,23 @@ class _Finder:
             if number_of(other, self.known) == 0:
                 clip = self.maker(x, "min")
                 if clip is not None and self.alone(x, node):  # max(min(x, 6), 0)
-                    for source, limit in (clip.inputs, clip.inputs[::-1]):
-                        if isinstance(source, Value) and (number_of(limit, self.known) or 0) > 0:
-                            return _hit("clipped_relu", source, [x])
+                    for source, bound in (clip.inputs, clip.inputs[::-1]):
+                        limit = number_of(bound, self.known) or 0
+                        if isinstance(source, Value) and limit > 0:
+                            return _hit("clipped_relu", source, [x], limit=limit)
                 return _hit("relu", x)
             slope = self.slope(other, x)
             if slope is not None and 0 < slope < 1:  # max(x, a·x)
-                return _hit("leaky_relu", x, [other])
+                return _hit("leaky_relu", x, [other], slope=slope)
         return None
 
     def of_min(self, node: Node) -> Activation | None:
         for x, other in (node.inputs, node.inputs[::-1]):
             before = self.found.get(x) if isinstance(x, Value) else None
-            if before is not None and before.kind == "relu" and (number_of(other, self.known) or 0) > 0:
-                return _hit("clipped_relu", before.source, {*before.inner, x})  # min(max(x, 0), 6)
+            limit = number_of(other, self.known) or 0
+            if before is not None and before.kind == "relu" and limit > 0:
+                inner = {*before.inner, x}  # min(max(x, 0), 6)
+                return _hit("clipped_relu", before.source, inner, limit=limit, custom=before.custom)
         return None
 
     def of_clamp(self, node: Node) -> Activation | None:
@@ -227,7 +258,7 @@ class _Finder:
         limit = number_of(high, self.known)
         if number_of(low, self.known) != 0 or not isinstance(x, Value) or limit is None or limit <= 0:
             return None
-        return _hit("relu" if limit == math.inf else "clipped_relu", x)
+        return _hit("relu" if limit == math.inf else "clipped_relu", x, limit=limit)
 
     def of_select(self, node: Node) -> Activation | None:
         compared = self.comparison(node.inputs[0])
@@ -242,7 +273,7 @@ class _Finder:
             return _hit("relu", x, [node.inputs[0]])
         slope = self.slope(negative, x)
         if slope is not None and 0 <= slope < 1:
-            return _hit("leaky_relu", x, [node.inputs[0], negative])
+            return _hit("leaky_relu", x, [node.inputs[0], negative], slope=slope)
         return None
 
     def of_mask(self, node: Node) -> Activation | None:

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxcam.program.layers import MODEL_FIELD, Anatomy, Place, study
-from jaxcam.program.recognize import is_piecewise_linear
+from jaxcam.program.recognize import Activation, is_piecewise_linear
 from jaxcam.program.trace import Replacements, Value, replay
 
 
@@ -102,10 +102,11 @@ class RuleError(ValueError):
     """An operation that a backward rule says nothing about."""
 
 
-Rule = Callable[[Callable[..., Any]], Callable[..., Any]]
+# (a rectifier, what it is) ↦ the rectifier with another backward pass
+Rule = Callable[[Callable[..., Any], Activation], Callable[..., Any]]
 
 
-def guided_rule(rectify: Callable[..., Any]) -> Callable[..., Any]:
+def guided_rule(rectify: Callable[..., Any], activation: Activation) -> Callable[..., Any]:
     """The rectifier with the guided backward pass: R ↦ rectify'(x) · max(R, 0)."""
 
     @jax.custom_vjp
@@ -113,16 +114,16 @@ def guided_rule(rectify: Callable[..., Any]) -> Callable[..., Any]:
         return rectify(x)
 
     def forward(x: Array) -> tuple[Array, Any]:
-        return jax.vjp(rectify, x)
+        return rectify(x), x
 
-    def backward(pull_back: Any, cotangent: Array) -> Any:
-        return pull_back(jnp.maximum(cotangent, 0))
+    def backward(x: Array, cotangent: Array) -> tuple[Array]:
+        return (activation.pull_back(rectify, x, jnp.maximum(cotangent, 0)),)
 
     guided_relu.defvjp(forward, backward)
     return guided_relu
 
 
-def deconv_rule(rectify: Callable[..., Any]) -> Callable[..., Any]:
+def deconv_rule(rectify: Callable[..., Any], activation: Activation) -> Callable[..., Any]:
     """The rectifier with the deconvnet's backward pass: R ↦ max(R, 0), whatever x was."""
 
     @jax.custom_vjp
@@ -157,7 +158,7 @@ def rectifier_replacements(anatomy: Anatomy, rule: str) -> Replacements:
     makers = {value: node for node in anatomy.program.nodes for value in node.outputs}
     replacements: Replacements = {}
     for result, activation in anatomy.activations.items():
-        if result not in anatomy.live:
+        if result not in anatomy.live or not jnp.issubdtype(anatomy.program.avals[result].dtype, jnp.floating):
             continue
         node = makers[result]
 
@@ -165,7 +166,7 @@ def rectifier_replacements(anatomy: Anatomy, rule: str) -> Replacements:
             values = {activation.source: x}
             return replay(anatomy.program, values, [activation.result])[0]
 
-        replacements[result] = ((activation.source,), make(rectify))
+        replacements[result] = ((activation.source,), make(rectify, activation))
     return replacements
 
 
@@ -283,8 +284,8 @@ def patch(model: Any, layer: str) -> Patch:
 def guided(model: Any) -> Ruled:
     """The same model, whose ReLUs let only positive gradients back through.
 
-    At every ReLU y = max(x, 0) the gradient R becomes R · [x > 0] · [R > 0]. Outputs are the model's own; only
-    derivatives differ.
+    At every ReLU y = max(x, 0) the gradient R becomes R · [x > 0] · [R > 0], however the ReLU is written: where x is
+    exactly 0, nothing passes. Outputs are the model's own; only derivatives differ.
 
     Args:
         model: any callable `x -> outputs` made of linear operations, rectifiers (ReLU, ReLU6, leaky ReLU) and max
@@ -302,7 +303,8 @@ def guided(model: Any) -> Ruled:
         [[0.0, 0.0]]
 
     Springenberg et al., "Striving for Simplicity: The All Convolutional Net", 2015. Differs from: the paper and
-    Captum know ReLU only; for ReLU6 and leaky ReLU the ordinary derivative is taken of the positive R.
+    Captum know ReLU only; for ReLU6 and leaky ReLU the ordinary derivative is taken of the positive R, at a kink that
+    of the side where the unit is off (0, for a leaky ReLU its slope), as PyTorch's.
     """
     return Ruled(as_pytree(model), "guided")
 
