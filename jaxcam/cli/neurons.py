@@ -80,7 +80,7 @@ from jaxcam.cli.run_directory import RunDirectory
     metavar="SIZE",
     type=options.Size(),
     help="That the process may take (of a GPU, where it is one), as 2GB: decides how many units go back at once. "
-    "Default: half of what is free.",
+    "Default: half of what there is, in use or not.",
 )
 @click.option(
     "--distributed",
@@ -111,7 +111,7 @@ def neurons(ctx: click.Context, out: Path, overwrite: bool, quiet: bool, **given
     """
     me = meet(given)
     run = RunDirectory("neurons", out, ctx.params, overwrite=overwrite)
-    from jaxcam.cli.units import asked, draw, precision_changes, results_of, summary, write_similarity
+    from jaxcam.cli.units import asked, draw, precision_changes, results_of, summary, without_places, write_similarity
     from jaxcam.neurons import sweep
     from jaxcam.program.memory import peak_bytes
 
@@ -128,8 +128,8 @@ def neurons(ctx: click.Context, out: Path, overwrite: bool, quiet: bool, **given
         metric=given["metric"],
         steps=given["steps"],
         describe={
-            "model": network.describe(),
-            "data": described,
+            "model": without_places(network.describe()),
+            "data": without_places(described),
             "seed": network.trained.get("seed"),
             "average": given["average"],
         },

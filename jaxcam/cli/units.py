@@ -44,6 +44,16 @@ def asked(given: Mapping[str, Any], *, progress: bool) -> tuple[Network, np.ndar
     return network, averages[kind], dataset.names, described
 
 
+def without_places(described: Mapping[str, Any]) -> dict[str, Any]:
+    """What a store says of a network or of data: not where they were, so that the same ones give the same bytes.
+
+    Example:
+        >>> without_places({"name": "vgg11", "weights": "/home/me/vgg11.pth", "fingerprint": "1f"})
+        {'name': 'vgg11', 'fingerprint': '1f'}
+    """
+    return {name: value for name, value in described.items() if name not in ("source", "weights")}
+
+
 def write_similarity(path: Path, sweep: Sweep) -> None:
     """Every number of a sweep as one table: class, layer, unit, similarity, dead (0 or 1), activation."""
     text = io.StringIO()

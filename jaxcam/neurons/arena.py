@@ -30,6 +30,11 @@ class Arena:
         self._memory = aligned(0)
         self._taken: dict[int, int] = {}  # from where to where
 
+    @property
+    def bytes(self) -> int:
+        """What the piece takes."""
+        return self._memory.nbytes
+
     def begin(self, size: int) -> None:
         """Has room for so many numbers; what was taken before is free again, but what somebody still holds."""
         self._taken.clear()

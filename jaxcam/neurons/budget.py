@@ -1,15 +1,18 @@
 """How many units go back at once: as many as fit in the memory there is for them.
 
-A chunk of another size gives the same numbers but for their last bits. A sweep that goes on where another one stopped
-must give the same bits, so it takes its chunks from the store, not from what happens to be free today.
+A chunk of another size, or the plain pass in place of the active one, gives the same numbers but for their last bits.
+Equal calls must give equal bits, so both follow from what the machine has, never from what happens to be free of it
+today; and a sweep that goes on where another one stopped, on whatever machine, takes its memory from the store.
 """
 
 from __future__ import annotations
 
+import warnings
+
 import jax
 
 from jaxcam.program.layers import Anatomy, Place
-from jaxcam.program.memory import free_bytes, held_bytes
+from jaxcam.program.memory import free_bytes, held_bytes, total_bytes
 from jaxcam.program.trace import Value
 
 # What the engine may take on a CPU unless asked otherwise: enough for the active pass of ResNet50 at 224×224.
@@ -24,23 +27,39 @@ def chunk_memory(budget: int | None) -> int:
 
     Args:
         budget: what the whole process may take, of which this is a third; the rest is for libraries, the model and what
-            JAX compiles. None for half of what is free, but on CPUs no more than `MEMORY`, as more does not make
-            anything faster.
+            JAX compiles. None for half of what the machine (the container, the GPU) has, but on CPUs no more than
+            `MEMORY`, as more does not make anything faster.
 
     Raises:
         ValueError: the process has taken that much already.
     """
     if budget is None:
-        half = max(1, free_bytes() // 2)
+        half = max(1, total_bytes() // 2)
         if jax.default_backend() == "cpu":
             half = min(half, MEMORY)
-        return 1 << (half.bit_length() - 1)  # not another number for every byte somebody takes
+        return 1 << (half.bit_length() - 1)  # the same for machines of about the same size
     if (held := held_bytes()) > budget // 2:
         raise ValueError(
             f"a memory of {budget / 1e9:.2g} GB is too small: libraries and the model take {held / 1e9:.2g} GB before "
             f"anything is measured; give {2.5 * held / 1e9:.2g} GB or more"
         )
     return budget // 3
+
+
+def warn_if_scarce(layer: str, needed: int) -> None:
+    """Says so where less is free than is going to be taken; the answer must not depend on it, so nothing else is done.
+
+    Args:
+        layer: what it is for.
+        needed: bytes.
+    """
+    if needed > (free := free_bytes()):
+        warnings.warn(
+            f"layer '{layer}' takes {needed / 1e9:.2g} GB and {free / 1e9:.2g} GB are free; should the system stop "
+            "this process, make room, or give a smaller memory (--memory)",
+            RuntimeWarning,
+            stacklevel=2,
+        )
 
 
 def useful(memory: int) -> int:

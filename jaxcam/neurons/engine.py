@@ -23,7 +23,7 @@ from jaxtyping import Array
 from jaxcam.neurons.active import Seeds
 from jaxcam.neurons.arena import Arena, aligned
 from jaxcam.neurons.backward import LayerPass, all_replacements, starts_alone
-from jaxcam.neurons.budget import bytes_per_unit, chunk_memory, fitting, useful
+from jaxcam.neurons.budget import bytes_per_unit, chunk_memory, fitting, useful, warn_if_scarce
 from jaxcam.neurons.chain import Link, bottom, geometry, is_convolution, links_below
 from jaxcam.neurons.cuts import Walk, Ways
 from jaxcam.neurons.descent import ActivePass
@@ -59,7 +59,7 @@ class Engine:
         rule: "guided", "gradient" or "deconv".
         steps: of integrated gradients.
         precision: of the matrix products (`precision.py`).
-        memory: bytes that may be taken on each device; None for half of what is free, but on CPUs at most 8 GiB.
+        memory: bytes that may be taken on each device; None for half of what it has, but on CPUs at most 8 GiB.
         asked: how many units are going to be asked of an image; None for many.
         dtype: of the images.
 
@@ -153,7 +153,9 @@ class Engine:
         """How many of a layer's units the plain pass sends back at once."""
         each = bytes_per_unit(self.anatomy, self.anatomy.find(name)) * (self.steps + 1)
         count = parts(self.mesh)
-        return count * fitting(-(-units // count), each, useful(self.memory))
+        chunk = fitting(-(-units // count), each, useful(self.memory))
+        warn_if_scarce(name, chunk * each)
+        return count * chunk
 
     def active_chunk(self, name: str, walk: ActivePass, units: int) -> int:
         """How many of a layer's units the active pass sends back at once, beside its matrices."""
@@ -161,7 +163,10 @@ class Engine:
         # A column of the kernel; and of maps there are two, as they change their order of axes.
         own = math.prod(avals[kernel].shape[:-1])
         whole = own + 2 * math.prod(avals[self.anatomy.x].shape)
-        return fitting(min(units, _ABREAST), 4 * (walk.rows + whole), useful(self.memory - walk.bytes))
+        each = 4 * (walk.rows + whole)
+        chunk = fitting(min(units, _ABREAST), each, useful(self.memory - walk.bytes))
+        warn_if_scarce(name, chunk * each - self.arena.bytes)
+        return chunk
 
     def image(self, x: Array) -> ImageUnits:
         """Runs the network forward for one image (1, h, w, c)."""
@@ -194,7 +199,7 @@ class ImageUnits:
     def _active(self, name: str) -> ActivePass | None:
         """The active pass below a layer, where there is one and its matrices fit."""
         links = self.engine.links[name]
-        found = self._footing.below(links, self.engine.memory * 5 // 8) if links else None
+        found = self._footing.below(links, self.engine.memory * 5 // 8, name) if links else None
         if links and found is None:
             self._footing.forget()  # the plain pass has use for the memory
         return found

@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxcam.neurons.active import Entries, Skip, Step, entries
 from jaxcam.neurons.arena import Arena
+from jaxcam.neurons.budget import warn_if_scarce
 from jaxcam.neurons.chain import Branch, Link, bottom, geometry, pooling
 from jaxcam.neurons.cuts import Walk
 from jaxcam.neurons.descent import ActivePass, Stop
@@ -34,12 +35,13 @@ class Footing:
         self._ways: dict[Value, list[tuple[int, Step | Skip]]] = {}
         self._refused: set[Value] | None = None  # too many, and so are these with others
 
-    def below(self, links: list[Link], memory: int) -> ActivePass | None:
+    def below(self, links: list[Link], memory: int, layer: str = "") -> ActivePass | None:
         """The way down from the first of the links, which are all below it; None if its matrices take too much memory.
 
         Args:
             links: highest first.
             memory: bytes the matrices may take.
+            layer: whose way down it is, for a warning.
         """
         tops = {link.top for link in links}
         if self._refused is not None and self._refused <= tops:
@@ -52,6 +54,7 @@ class Footing:
         if self.bytes(links) > memory:
             self._refused = tops
             return None
+        warn_if_scarce(layer, self.bytes([link for link in links if link.top not in self._ways]))
         for link in links:
             if link.top not in self._ways:
                 facts = self._facts.pop(link.top)

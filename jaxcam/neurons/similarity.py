@@ -45,7 +45,7 @@ def maps(
         rule: "guided" (guided backpropagation), "gradient", "deconv" or "integrated" (integrated gradients from black).
         steps: of integrated gradients.
         precision: of the matrix products, "float32", "tensorfloat32" or "bfloat16".
-        memory: bytes the engine may take on each device; None for half of what is free, but on CPUs at most 8 GiB.
+        memory: bytes the engine may take on each device; None for half of what it has, but on CPUs at most 8 GiB.
 
     Returns:
         Raw maps (units, n, h, w, c) with sign, in units of activation per unit of x (of activation, if integrated). A
@@ -120,7 +120,7 @@ def similarity(
             predicted.
         steps: of integrated gradients.
         precision: of the matrix products, "float32", "tensorfloat32" or "bfloat16".
-        memory: bytes the engine may take on each device; None for half of what is free, but on CPUs at most 8 GiB.
+        memory: bytes the engine may take on each device; None for half of what it has, but on CPUs at most 8 GiB.
 
     Returns:
         For each layer (n, u). A dead unit has what the measure gives a black map: 0 for cosine.

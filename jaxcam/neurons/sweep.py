@@ -70,8 +70,9 @@ def sweep(
             can say.
         precision: of the matrix products, "float32", "tensorfloat32" or "bfloat16".
         memory: bytes that the whole process may take (on GPUs, of each one's memory): it decides how many units go back
-            at once. None for half of what is free. Where it runs out nevertheless, half as many go on, with a warning.
-            A store that is continued keeps to what it was begun with unless another number is given here.
+            at once. None for half of what the machine has, however much of it is free: equal calls give equal bytes.
+            Where it runs out nevertheless, half as many go on, with a warning. A store that is continued keeps to what
+            it was begun with unless another number is given here.
         progress: show a bar.
         processes: this one among several that make the same call, from `jaxcam.neurons.join`: each does its part, and
             all return when everything is done.

@@ -54,6 +54,8 @@ def section(run: Run, index: int) -> dict[str, Any]:
     """
     study = STUDIES[run.command]
     rows = read_csv(run, study.table) if study.table else []
+    if run.command == "compare":
+        rows = timed(rows, run.part("results").get("methods", []))
     found = study.reading(run.part("results") | _resolution(run))
     return {
         "id": f"study-{index}",
@@ -78,6 +80,18 @@ def told_apart(sections: list[dict[str, Any]], runs: Sequence[Run]) -> list[dict
         else shown
         for shown, run in zip(sections, runs, strict=True)
     ]
+
+
+def timed(rows: Sequence[Mapping[str, str]], methods: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """The rows of methods with their seconds, which the manifest has: tables are the same in every run.
+
+    Example:
+        >>> timed([{"method": "cam", "deletion": "0.2"}], [{"method": "cam", "seconds": 0.5}])
+        [{'method': 'cam', 'deletion': '0.2', 'seconds': '0.5'}]
+    """
+    seconds = {row["method"]: row.get("seconds") for row in methods}
+    known = {name: "" if value is None else str(value) for name, value in seconds.items()}
+    return [{**row, "seconds": known.get(row["method"], "")} for row in rows]
 
 
 def embedded(run: Run, name: str) -> str:
