@@ -11,7 +11,8 @@ import jax
 import numpy as np
 
 from jaxcam.attribution.targets import per_output
-from jaxcam.cli.errors import one_line
+from jaxcam.cli.calling import check_logits, refusal
+from jaxcam.cli.errors import failure
 from jaxcam.cli.imagenet import IMAGENET, output_of
 from jaxcam.cli.networks import Network
 
@@ -52,20 +53,14 @@ def answers(network: Network, images: np.ndarray, names: tuple[str, ...] | None,
     Raises:
         ValueError: it does not take the images, gives no logits, or NaN; or there are not as many names as outputs.
     """
-    size = "×".join(map(str, images.shape[1:]))
     asked = jax.jit(lambda x: network.model(x))
     logits = []
     for _, part, count in in_batches(images, batch):
         try:
             outputs = asked(part)
-        except Exception as error:  # a user's own network may fail in any way
-            raise ValueError(f"{network.name} does not take images of {size}: {one_line(error)}") from error
-        shape = getattr(outputs, "shape", None)
-        if shape is None or len(shape) < 2 or shape[0] != len(part):
-            raise ValueError(
-                f"{network.name} does not give logits (n, k): of {len(part)} images it makes "
-                f"{shape or type(outputs).__name__}"
-            )
+        except (Exception, SystemExit) as error:  # a user's own network may fail in any way
+            raise ValueError(f"{refusal(network.name, part.shape)}{failure(error)}") from error
+        check_logits(outputs, network.name, part.shape)
         logits.append(np.asarray(per_output(outputs), np.float64)[:count])
     values = np.concatenate(logits)
     if not np.isfinite(values).all():

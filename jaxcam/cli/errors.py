@@ -2,6 +2,8 @@
 
 import errno
 import os
+import traceback
+from pathlib import Path
 
 import click
 
@@ -14,12 +16,17 @@ MEANINGS = {
     INPUT: "something given is wrong: a model, a layer, data, a run directory",
     USAGE: "the command line is wrong: an unknown command or option",
     ENVIRONMENT: "something around is missing: a file, the network, memory, room on the disk",
-    BUG: "a bug, in jaxcam or in a model of yours; JAXCAM_DEBUG=1 shows where",
+    BUG: "a bug in jaxcam; JAXCAM_DEBUG=1 shows where",
     INTERRUPTED: "stopped by Ctrl-C or SIGTERM; the same command goes on, or begins anew",
 }
 """The exit codes, as `jaxcam --help` documents them."""
 
 FULL = {errno.ENOSPC, errno.EDQUOT}
+
+PACKAGE = Path(__file__).absolute().parents[1]
+
+OWN: set[Path] = set()
+"""The folders that a user's own networks come from."""
 
 
 class DiskFull(OSError):
@@ -60,8 +67,51 @@ def explain(error: BaseException) -> tuple[str, int]:
         return operating_system(error), ENVIRONMENT
     if isinstance(error, ValueError | TypeError):
         return one_line(error), ENVIRONMENT if without_network(error) else INPUT
+    if place_of(error):
+        return f"code of yours fails: {failure(error)}", INPUT
     kind = type(error).__name__
     return f"unexpected {kind}: {one_line(error) or 'no message'}; JAXCAM_DEBUG=1 shows where it comes from", BUG
+
+
+def failure(error: BaseException) -> str:
+    """Why code of a user's own failed: the exception, what it says, and the line of the user's file.
+
+    Example:
+        >>> failure(KeyError("weights")), failure(AssertionError()), failure(SystemExit(7))
+        ('KeyError: weights', 'AssertionError', 'it calls sys.exit(7)')
+    """
+    message = one_line(error)
+    if isinstance(error, SystemExit):
+        text = f"it calls sys.exit({'' if error.code is None else repr(error.code)})"
+    elif isinstance(error, ValueError) and message:
+        text = message
+    else:
+        text = f"{type(error).__name__}: {message}" if message else type(error).__name__
+    place = place_of(error)
+    return f"{text} ({place})" if place else text
+
+
+def place_of(error: BaseException) -> str:
+    """The last line of a user's own code on the way to an exception: "nets.py, line 9"; empty where there is none."""
+    files = [(Path(frame.filename), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    own = [(file, number) for file, number in files if any(is_own(file, folder) for folder in OWN)]
+    if not own:
+        return ""
+    file, number = own[-1]
+    return f"{file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file}, line {number}"
+
+
+def is_own(file: Path, folder: Path) -> bool:
+    """Whether a file lies in a folder of a user's own, and is neither jaxcam's nor of an environment made there.
+
+    Example:
+        >>> is_own(Path("/home/me/nets.py"), Path("/home/me"))
+        True
+        >>> is_own(Path("/home/me/.venv/lib/python3.12/site-packages/jax/api.py"), Path("/home/me"))
+        False
+    """
+    apart = not file.is_relative_to(PACKAGE) and file.is_relative_to(folder)
+    return apart and "site-packages" not in file.relative_to(folder).parts
 
 
 def one_line(message: object) -> str:

@@ -14,10 +14,10 @@ from rich.progress import Progress
 
 from jaxcam import studies
 from jaxcam.cli import checkpoints, classes, photographs
+from jaxcam.cli.calling import count_classes
 from jaxcam.cli.class_images import write_npz
 from jaxcam.cli.classes import Answers
 from jaxcam.cli.datasets import open_data
-from jaxcam.cli.errors import one_line
 from jaxcam.cli.figures_of_quality import write_csv
 from jaxcam.cli.networks import Network, open_given
 from jaxcam.program import tap
@@ -88,7 +88,7 @@ def asked(given: Mapping[str, Any], *, progress: bool) -> Asked:
     size = network.image_size or given["image_size"] or photographs.USUAL
     shape = (size, size, photographs.channels_of(network, size))
     model = network.model if given["layer"] is None else tap(network.model, given["layer"])
-    units = count(model, shape, network.name)
+    units = count(network, given["layer"], shape)
     names = classes.read_names(given["classes"]) or network.names if given["layer"] is None else None
     if names is not None and len(names) != units:
         raise ValueError(f"there are {len(names)} class names, and {network.name} has {units} outputs")
@@ -122,19 +122,17 @@ def asked(given: Mapping[str, Any], *, progress: bool) -> Asked:
     )
 
 
-def count(model: Any, shape: Sequence[int], name: str) -> int:
-    """How many units there are.
+def count(network: Network, layer: str | None, shape: Sequence[int]) -> int:
+    """How many units a layer has; of the outputs, how many classes there are.
 
     Raises:
-        ValueError: no such layer, or a model that does not take the images.
+        ValueError: no such layer, or a model that does not take the images or gives no logits.
     """
-    try:
-        outputs = jax.eval_shape(lambda x: model(x), jax.ShapeDtypeStruct((1, *shape), jnp.float32))
-    except ValueError:
-        raise
-    except Exception as error:  # a user's own network may fail in any way
-        raise ValueError(f"{name} does not take images of {'×'.join(map(str, shape))}: {one_line(error)}") from error
-    return int(outputs.shape[-1])
+    classes = count_classes(network.model, network.name, (1, *shape))
+    if layer is None:
+        return classes
+    units = jax.eval_shape(tap(network.model, layer), jax.ShapeDtypeStruct((1, *shape), jnp.float32)).shape[-1]
+    return int(units)
 
 
 def real_images(

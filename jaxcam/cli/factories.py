@@ -13,7 +13,7 @@ from typing import Any
 
 from flax import nnx
 
-from jaxcam.cli.errors import one_line
+from jaxcam.cli.errors import OWN, failure, one_line
 
 MODULE = re.compile(r"[A-Za-z_]\w*(\.(?!safetensors$|pth?$)[A-Za-z_]\w*)+")
 FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
@@ -35,6 +35,15 @@ def meant_as_factory(spec: str) -> bool:
     return module.endswith(".py") or MODULE.fullmatch(module) is not None
 
 
+def folders_of(module: ModuleType) -> list[Path]:
+    """Where the code lies that came with a module: a line of it belongs into a message about it."""
+    top = sys.modules[module.__name__.partition(".")[0]]
+    if hasattr(top, "__path__"):
+        return [Path(folder).absolute() for folder in top.__path__]
+    file = Path(top.__file__ or "").absolute()
+    return [file if file.parent.name == "site-packages" else file.parent]
+
+
 def made_by(spec: str, roots: Sequence[str] = ()) -> Any:
     """What `package.module:factory` gives, called without arguments; in evaluation mode, where it has one.
 
@@ -49,8 +58,10 @@ def made_by(spec: str, roots: Sequence[str] = ()) -> Any:
     # As `python -m` has it: what a user wrote lies where the user is.
     if os.getcwd() not in sys.path and "" not in sys.path:
         sys.path.insert(0, os.getcwd())
+    OWN.update(map(Path, [*roots, os.getcwd()]))
     try:
         module = imported(module_name, [*roots, os.getcwd()])
+        OWN.update(folders_of(module))
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise ValueError(f"{module_name} cannot be imported: {one_line(error)}") from error
@@ -58,8 +69,8 @@ def made_by(spec: str, roots: Sequence[str] = ()) -> Any:
             f"no module {error.name!r} for --model {spec}, neither in {os.getcwd()} nor among the installed packages"
             + (f", nor where it was ({roots[-1]})" if roots else "")
         ) from error
-    except Exception as error:  # whatever the user's module does when it is imported
-        raise ValueError(f"{module_name} cannot be imported: {type(error).__name__}: {one_line(error)}") from error
+    except (Exception, SystemExit) as error:  # whatever the user's module does when it is imported
+        raise ValueError(f"{module_name} cannot be imported: {failure(error)}") from error
     factory = getattr(module, name, None)
     if not callable(factory):
         known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
@@ -74,8 +85,8 @@ def made_by(spec: str, roots: Sequence[str] = ()) -> Any:
         pass
     try:
         model = factory()
-    except Exception as error:  # whatever the user's function does
-        raise ValueError(f"{spec} failed: {type(error).__name__}: {one_line(error)}") from error
+    except (Exception, SystemExit) as error:  # whatever the user's function does
+        raise ValueError(f"{spec} failed: {failure(error)}") from error
     if not callable(model):
         raise ValueError(f"{spec} gave {type(model).__name__}, which cannot be called on images")
     if isinstance(model, nnx.Module):

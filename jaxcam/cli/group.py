@@ -87,8 +87,6 @@ class Group(click.Group):
         options["standalone_mode"] = False
         try:
             result = super().main(*args, **options)
-        except SystemExit:
-            raise
         except BaseException as error:
             safe_point()  # What a stop made fail is not what went wrong.
             if os.environ.get("JAXCAM_DEBUG"):

@@ -67,9 +67,10 @@ def layers(
     import jax.numpy as jnp
 
     from jaxcam import models
+    from jaxcam.cli.calling import outputs_of
     from jaxcam.cli.networks import open_network, refuse
     from jaxcam.cli.photographs import USUAL
-    from jaxcam.cli.weighing import of_layers, parameters
+    from jaxcam.cli.weighing import constants, of_layers, parameters
     from jaxcam.program import layers as layers_of
     from jaxcam.program.costs import costs, edges
 
@@ -84,6 +85,7 @@ def layers(
     size = given["image_size"] or own or USUAL
     shape = (1, size, size, given["channels"] or getattr(config, "channels", 3))
     images = jax.ShapeDtypeStruct(shape, jnp.float32)
+    outputs_of(network, model, shape)
     if rules is not None:
         return rule_table(network, images, rules)
     found = layers_of(network, images)
@@ -115,9 +117,9 @@ def layers(
     ]
     click.echo(table(["name", "kind", "shape", "units", "parameters", "MFLOP", "sees"], rows))
     total = sum(cost.operations for cost in work) / 1e9
+    learned = parameters(network) or constants(network, images)
     click.echo(
-        f"\n{len(found)} layers, {parameters(network):,} parameters, {total:,.2f} GFLOP, images "
-        f"{' × '.join(map(str, shape[1:]))}"
+        f"\n{len(found)} layers, {learned:,} parameters, {total:,.2f} GFLOP, images {' × '.join(map(str, shape[1:]))}"
     )
     return [
         {

@@ -2,11 +2,8 @@
 
 import difflib
 
-import jax
-import jax.numpy as jnp
-
+from jaxcam.cli.calling import count_classes
 from jaxcam.cli.classes import NUMBER, spoken
-from jaxcam.cli.errors import one_line
 from jaxcam.cli.imagenet import IMAGENET, output_of
 from jaxcam.cli.networks import Network, selected
 from jaxcam.data import Dataset
@@ -77,14 +74,5 @@ def count_outputs(network: Network, data: Dataset) -> int:
         ValueError: it does not take them, or gives no logits (n, k).
     """
     shape = data.images.shape[1:]
-    try:
-        outputs = jax.eval_shape(lambda x: network.model(x), jax.ShapeDtypeStruct((2, *shape), jnp.float32))
-    except Exception as error:  # a user's own network may fail in any way
-        size = "×".join(map(str, shape))
-        raise ValueError(f"{network.name} does not take the {size} images of {data.name}: {one_line(error)}") from error
-    found = getattr(outputs, "shape", None)
-    if found is None or len(found) != 2 or found[0] != 2:
-        raise ValueError(
-            f"{network.name} does not give logits (n, k): of 2 images it makes {found or type(outputs).__name__}"
-        )
-    return int(found[1])
+    images = f"the {'×'.join(map(str, shape))} images of {data.name}"
+    return count_classes(network.model, network.name, (2, *shape), images)

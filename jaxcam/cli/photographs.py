@@ -7,12 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
+from jaxcam.cli.calling import NoLogits, count_classes, refusal
 from jaxcam.cli.console import note
-from jaxcam.cli.errors import one_line
 from jaxcam.cli.networks import Network
 from jaxcam.data import read_image
 from jaxcam.data.images import SUFFIXES
@@ -108,25 +106,27 @@ def channels_of(network: Network, size: int) -> int:
     """3 or 1: what a network says, or what it does not fail on.
 
     Raises:
-        ValueError: it takes neither.
+        ValueError: it takes neither, gives no logits, or has nothing left of images of this size.
     """
     config = getattr(network.model, "config", None)
     if getattr(config, "channels", None) in (1, 3):
         return int(config.channels)  # type: ignore[union-attr]
-    reasons = []
+    reasons: list[ValueError] = []
     for channels in (3, 1):
-        x = jax.ShapeDtypeStruct((1, size, size, channels), jnp.float32)
+        shape = (1, size, size, channels)
         try:
-            outputs = jax.eval_shape(lambda x: network.model(x), x)
-        except Exception as error:  # a user's own network may fail in any way
-            reasons.append(one_line(error))
-            continue
-        shape = getattr(outputs, "shape", None)
-        if shape is not None and len(shape) >= 2 and shape[0] == 1:
+            count_classes(network.model, network.name, shape)
+        except ValueError as error:
+            reasons.append(error)
+        else:
             return channels
-        reasons.append(f"of one image it makes {shape or type(outputs).__name__}, not logits (1, k)")
+    first = next((reason for reason in reasons if isinstance(reason, NoLogits)), reasons[0])
+    beginning, reason = refusal(network.name, (1, size, size, 3)), str(first)
+    if not reason.startswith(beginning):
+        raise first
     raise ValueError(
-        f"{network.name} takes neither color nor grey images of {size}×{size}: {reasons[0]}; --image-size is the size"
+        f"{network.name} takes neither color nor grey images of {size}×{size}: {reason.removeprefix(beginning)}; "
+        "--image-size is the size"
     )
 
 

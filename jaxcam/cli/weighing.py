@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxcam.program.layers import path_name
+from jaxcam.program.layers import path_name, study
 
 
 @jax.tree_util.register_dataclass
@@ -32,7 +32,7 @@ def arrays_of(model: Any) -> list[tuple[str, Any]]:
     return [
         (path_name(path), leaf)
         for path, leaf in flat
-        if hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating)
+        if isinstance(leaf, jax.Array | np.ndarray) and jnp.issubdtype(leaf.dtype, jnp.floating)
     ]
 
 
@@ -42,6 +42,12 @@ def parameters(model: Any) -> int:
     if isinstance(model, nnx.Module):
         return sum(int(leaf.size) for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
     return sum(int(np.prod(array.shape)) for _, array in arrays_of(model))
+
+
+def constants(model: Any, images: Any) -> int:
+    """How many floating-point numbers a function holds inside, where no pytree shows them: Keras, a bare closure."""
+    found = study(model, images)[0].program.constants.values()
+    return sum(int(np.size(array)) for array in found if jnp.issubdtype(jnp.result_type(array), jnp.floating))
 
 
 def fingerprint(model: Any) -> str:
