@@ -52,7 +52,7 @@ def test_averages_are_named_one_by_one_and_have_contrast():
             _check(AVERAGES, names)
     flat = AVERAGES.copy()
     flat[1] = 0.25
-    with pytest.raises(ValueError, match="the average of class 'b' is 0.25 everywhere"):
+    with pytest.raises(ValueError, match=r"the average of class 'b' is 0\.25 everywhere"):
         _check(flat, ["a", "b", "c"])
 
 
@@ -125,7 +125,7 @@ def test_a_process_that_gives_signs_is_waited_for_and_one_that_gives_none_is_not
     thread.start()
     crew.wait(lambda: time.monotonic() - begun > 0.8)  # more than twice its patience
     thread.join()
-    with pytest.raises(ProcessLost, match="process [02] of 3 has given no sign of life"):
+    with pytest.raises(ProcessLost, match=r"process [02] of 3 has given no sign of life"):
         crew.wait(lambda: False)
 
 
