@@ -118,7 +118,8 @@ def test_a_process_that_gives_signs_is_waited_for_and_one_that_gives_none_is_not
     def signs():
         while time.monotonic() - begun < 1.0:
             for index in (0, 2):
-                (crew.folder / str(index)).write_text(str(time.monotonic()))
+                (crew.folder / "new").write_text(str(time.monotonic()))
+                (crew.folder / "new").replace(crew.folder / str(index))
             time.sleep(0.02)
 
     thread = threading.Thread(target=signs)
