@@ -1,6 +1,7 @@
 """From what a user typed after `--model` to a model that can be asked."""
 
 import dataclasses
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from jaxcam.cli.weighing import Selected, fingerprint, parameters
 from jaxcam.data import Dataset
 from jaxcam.models import sources
 from jaxcam.models.fitting import recognize
-from jaxcam.models.loading import is_path
+from jaxcam.models.loading import SmallFormWarning, is_path
 from jaxcam.models.registry import check_name
 
 WEIGHTS = "model.safetensors"
@@ -176,9 +177,13 @@ def torchvision(name: str, weights: str, options: dict[str, Any]) -> Network:
                 option: options.get(option) or found[option]
                 for option in ("classes", "channels", "convolutions", "image_size")
             } | {"normalize": options["normalize"]}
-    return dataclasses.replace(
-        named(models.load(name, place, **options), {"weights": weights}), names=names and tuple(names)
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", SmallFormWarning)  # who asks it on a command line wants its answers
+        try:
+            model = models.load(name, place, **options)
+        except SmallFormWarning as warning:
+            raise ValueError(str(warning)) from None
+    return dataclasses.replace(named(model, {"weights": weights}), names=names and tuple(names))
 
 
 def new_network(spec: str, data: Dataset, *, convolutions: int | None, normalize: str, seed: int) -> Network:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,10 @@ from jaxcam.models.conversion import entries
 from jaxcam.models.fitting import converted, is_ours
 from jaxcam.models.registry import CLASSES, Network, blueprint, build, check_name
 from jaxcam.models.state import filled
+
+
+class SmallFormWarning(UserWarning):
+    """Weights for large photographs were put into a network's form for small images."""
 
 
 def load(
@@ -88,10 +93,13 @@ def load(
     network = blueprint(config, seed)
     arrays = converted(tensors.arrays, config, entries(config, network), str(path))
     if config.small and expects_imagenet(config, tensors):
-        raise ValueError(
-            f"{path} was trained on ImageNet's photographs; for images of {config.image_size}×{config.image_size} "
-            f"{config.name} takes its small-input form (up to {SMALL} pixels), with other strides, where these weights "
-            f"mean nothing: give image_size={SMALL + 1} or more"
+        warnings.warn(
+            f"{path} was trained on ImageNet's photographs; for images of "
+            f"{config.image_size}×{config.image_size} {config.name} takes its small-input form (up "
+            f"to {SMALL} pixels), with other strides, where the answers of these weights mean "
+            f"nothing before a training: give image_size={SMALL + 1} or more",
+            SmallFormWarning,
+            stacklevel=2,
         )
     return filled(network, arrays)
 

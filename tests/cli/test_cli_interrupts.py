@@ -278,7 +278,11 @@ def test_what_a_stopped_run_keeps_and_how_to_go_on(command, name, overwrite, mor
         return
     assert {path.name for path in (tmp_path / "deep/run").iterdir()} == left
     if "manifest.json" not in left:  # another process may enter it at once
-        assert json.loads((tmp_path / "deep/run/run.json").read_text()) == {"command": command, "arguments": {"a": 1}}
+        assert json.loads((tmp_path / "deep/run/run.json").read_text()) == {
+            "command": command,
+            "arguments": {"a": 1},
+            "paths": {},
+        }
         process = begin(RUN.format(command=command, name="more", overwrite=False, more=""), tmp_path)
         assert (tmp_path / "deep/run" / name).exists()
         stopped(process)

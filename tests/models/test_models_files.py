@@ -5,6 +5,7 @@ import json
 import os
 import struct
 import sys
+import warnings
 
 import jax
 import numpy as np
@@ -13,6 +14,7 @@ from flax import nnx
 from safetensors.numpy import load_file, save_file
 
 from jaxcam import models
+from jaxcam.models.loading import SmallFormWarning
 from jaxcam.models.state import weights_of
 
 TINY = {"classes": 3, "image_size": 8, "channels": 1}
@@ -145,7 +147,13 @@ def test_weights_of_torchvisions_for_imagenet_are_normalized(layout, classes, ch
     path = models.save(models.load("alexnet", **options), tmp_path / "a.safetensors", layout=layout)
     assert models.load(path, **given).config.normalize is None  # a checkpoint says itself
     save_file(load_file(path), path)
-    assert models.load("alexnet", path, **options, **given).config.normalize == found
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert models.load("alexnet", path, **options, **given).config.normalize == found
+    # Weights for large photographs in a network for small images: that is said.
+    small = [str(w.message) for w in caught if issubclass(w.category, SmallFormWarning)]
+    assert len(small) == ((layout, classes, channels) == ("torchvision", 1000, 3))
+    assert all("give image_size=65 or more" in message for message in small)
 
 
 def changed(tmp_path, change, layout="torchvision"):
