@@ -141,7 +141,12 @@ def nested_jaxprs(equation: core.JaxprEqn) -> list[core.ClosedJaxpr]:
     if operation is not None:
         jaxpr = getattr(operation, "jaxpr", getattr(getattr(operation, "traced", None), "jaxpr", None))
         return [] if jaxpr is None else [closed_jaxpr(jaxpr)]
-    return [closed_jaxpr(jaxpr) for jaxpr in core.jaxprs_in_params(equation.params)]
+    leaves = jax.tree_util.tree_leaves(dict(equation.params), is_leaf=_is_jaxpr)
+    return [closed_jaxpr(leaf) for leaf in leaves if _is_jaxpr(leaf)]
+
+
+def _is_jaxpr(thing: Any) -> bool:
+    return isinstance(thing, core.Jaxpr | core.ClosedJaxpr)
 
 
 def unknown_form(equation: core.JaxprEqn) -> NotImplementedError:
