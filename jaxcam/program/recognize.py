@@ -138,9 +138,25 @@ def uniform(program: Program) -> dict[Value, float]:
             and node.outputs[0] is not None
         ):
             number = number_of(node.inputs[0], known)
+            if node.name == "convert_element_type":
+                number = _converted(number, program.avals[node.outputs[0]].dtype)
             if number is not None:
                 known[node.outputs[0]] = -number if node.name == "neg" else number
     return known
+
+
+def _converted(number: float | None, dtype: Any) -> float | None:
+    """A number as another type has it, 0.9 as an integer is 0; None where that cannot be told."""
+    if number is None:
+        return None
+    if jnp.issubdtype(dtype, jnp.integer):
+        return float(int(number)) if jnp.iinfo(dtype).min <= number <= jnp.iinfo(dtype).max else None
+    if jnp.issubdtype(dtype, jnp.bool_):
+        return float(number != 0)
+    if not jnp.issubdtype(dtype, jnp.floating):
+        return None
+    with np.errstate(over="ignore"):
+        return float(np.asarray(number).astype(dtype))
 
 
 def _only_number(constant: Any) -> float | None:
