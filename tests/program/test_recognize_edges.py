@@ -87,6 +87,9 @@ def test_a_slope_below_one_is_leaky(slope):
         lambda x: jnp.where(x >= 0, x, x / (1 / slope)),
     ):
         assert rectifiers(leaky) == [("leaky_relu", "")]
+        (hit,) = activations(trace(leaky, X)).values()
+        assert hit.slope == pytest.approx(slope)
+        assert (hit.limit, hit.custom) == (np.inf, False)
 
 
 @pytest.mark.parametrize("slope", [1.0, 2.0, -0.5, 0.0])
@@ -122,6 +125,8 @@ def test_a_relu_is_clipped_by_a_number_above_zero(limit):
         lambda x: jax.lax.clamp(0.0, x, limit),
     ):
         assert rectifiers(clipped) == [("clipped_relu", "")]
+        (hit,) = activations(trace(clipped, X)).values()
+        assert (hit.slope, hit.limit, hit.custom) == (0, limit, False)
 
 
 @pytest.mark.parametrize("limit", [0.0, -1.0])
@@ -213,6 +218,12 @@ def custom(function):
 def test_a_derivative_of_its_own_is_a_rectifier_only_around_nothing_but_one():
     assert kinds(custom(lambda x: jnp.maximum(x, 0))) == ["relu"]
     assert kinds(custom(lambda x: jnp.clip(x, 0, 6))) == ["clipped_relu"]
+    for function, expected in (
+        (lambda x: jnp.maximum(x, x / 4), (0.25, np.inf)),
+        (lambda x: jnp.clip(x, 0, 6), (0, 6)),
+    ):
+        (hit,) = activations(trace(custom(function), X)).values()
+        assert ((hit.slope, hit.limit), hit.custom) == (expected, True)
     assert kinds(custom(lambda x: jnp.maximum(2 * x, 0))) == []
     assert kinds(custom(lambda x: jnp.maximum(x, 0) + 1)) == []
     assert kinds(custom(lambda x: 2 * x)) == []
