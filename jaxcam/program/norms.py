@@ -96,7 +96,10 @@ class _Norms:
             if not self.step(node) or not varying:
                 break
             if len(varying) == 2:  # the image's own statistic
-                normalized |= node.name in {"mul", "div"} and any(self.rooted(operand) for operand in varying)
+                for operand in varying if node.name in {"mul", "div"} else ():
+                    beside = self.beside_root(operand) if node.name == "mul" else []
+                    if self.rooted(operand) and all(self.size(atom) in {1, units} for atom in beside):
+                        return factors + beside
                 break
             if node.name in {"mul", "div"}:
                 first = isinstance(node.inputs[0], Value) and node.inputs[0] == varying[0]
@@ -137,6 +140,19 @@ class _Norms:
                 return any(isinstance(operand, Value) and self.rooted(operand) for operand in node.inputs)
             node = self.makers.get(node.inputs[0]) if isinstance(node.inputs[0], Value) else None
         return node is not None and node.name in _ROOTS
+
+    def beside_root(self, value: Value) -> Factors:
+        """The factors that a root of the image's own was multiplied by, as Flax does with the scale of a layer norm."""
+        factors: Factors = []
+        while (node := self.makers.get(value)) is not None and node.name in {*_SAME, "mul"}:
+            varying = node.varying(self.live)
+            if len(varying) != 1:
+                break
+            for atom in node.inputs if node.name == "mul" else ():
+                if atom != varying[0]:
+                    factors += self.split(atom)[0]
+            value = varying[0]
+        return factors
 
     def many(self, atom: Value | core.Literal) -> bool:
         return self.size(atom) > 1
