@@ -53,9 +53,9 @@ def _run(options: argparse.Namespace, copies: Path) -> int:
     source = mutation_runs.copy_of_checkout(copies / "checkout")
     shared.update(options=options, copies=copies, source=source, code=_code_digest(source))
     files = [str(path.relative_to(source)) for path in _test_files(source)]
-    if not options.near and not options.partly:
+    if not options.near:
         _make_maps(files)
-    shared["map"] = Map(options.work, source, [] if options.near else files)
+    shared["map"] = Map(options.work, source, files)
     if options.map:
         return 0
     chosen = _sample(source)
@@ -82,8 +82,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--budget", type=float, default=60, help="seconds of tests for one change, as mapped")
     parser.add_argument("--least", type=float, default=0, help="exit 1 if fewer per cent than this are noticed")
     parser.add_argument("--map", action="store_true", help="only write down which test executes which lines")
-    parser.add_argument("--near", action="store_true", help="no map: the files of tests of the module's room")
-    parser.add_argument("--partly", action="store_true", help="go on with the maps there are")
+    parser.add_argument("--near", action="store_true", help="make no maps: run whole files of the room instead")
     default = Path(tempfile.gettempdir()) / f"jaxcam-mutation-{os.getuid()}"
     parser.add_argument("--work", type=Path, default=default, help="folder of copies, maps, and results")
     return parser.parse_args()
@@ -152,12 +151,13 @@ def _try(mutant: Mutant) -> dict:
         "after": after,
         "budget": budget,
     }
-    near = shared["options"].near
-    if near:
-        tests, limit, executed = near_files(mutant.module, tree), budget, True
-    else:
-        tests, seconds, executed = tests_for(mutant, shared["map"], budget)
-        limit = SLOWER * seconds + ALLOWANCE
+    known: Map = shared["map"]
+    tests, seconds, executed = tests_for(mutant, known, budget)
+    limit = SLOWER * seconds + ALLOWANCE
+    # Files without a map are run whole, while the budget lasts.
+    whole = [file for file in near_files(mutant, tree) if file in known.missing]
+    if whole:
+        tests, limit, executed = [*tests, *whole], seconds + budget, True
     began = time.monotonic()
     outcome, by = "survived", "" if executed else "no test executes it"
     if tests:
@@ -168,17 +168,17 @@ def _try(mutant: Mutant) -> dict:
             files = list(dict.fromkeys(test.split("::")[0] for test in tests))
             environment = compiled if mutant.module in _with_numba(tree) else {}
 
-            def run_some(some: list[str] | None) -> dict:
+            def run_some(some: list[str]) -> dict:
                 return mutation_runs.run_tests(tree, files, some, limit, environment)
 
-            run = run_some(None) if near else _steady(run_some, tests, tree)
+            run = _steady(run_some, tests, tree)
         finally:
             path.write_text(original)
             os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
             mutation_runs.remove(compiled["NUMBA_CACHE_DIR"])
         if failed := _failed(run):
             outcome, by = "noticed", failed
-        elif near and run["end"] == "time":
+        elif whole and run["end"] == "time":
             by = "the budget is used up"
         elif run["end"] != "finished":
             outcome, by = "noticed", run["end"]
@@ -192,10 +192,10 @@ def _steady(run: Callable[[list[str]], dict], tests: list[str], tree: Path) -> d
     """Runs tests. One that waits for other processes, and may fail on a busy machine, has to fail twice."""
     answer = run(tests)
     failed = _failed(answer)
-    if failed in tests:
+    if failed is not None and (tree / failed.split("::")[0]).is_file() and "::" in failed:
         text = (tree / failed.split("::")[0]).read_text()
         if any(word in text for word in BY_THE_CLOCK) and not _failed(run([failed])):
-            rest = [test for test in tests if test != failed]
+            rest = [test for test in tests if test not in (failed, failed.split("::")[0])]
             return _steady(run, rest, tree) if rest else answer | {"outcomes": {failed: {"outcome": "passed"}}}
     return answer
 
@@ -212,7 +212,7 @@ def _with_numba(tree: Path) -> set[str]:
 def _digest(result: dict) -> str:
     """What a result depends on: noticed, on the module and the test; not noticed, on all code and all tests."""
     if result["outcome"] != "noticed":
-        return digest(shared["code"], str(result["budget"]), str(shared["options"].near))
+        return digest(shared["code"], str(result["budget"]), str(len(shared["map"].missing)))
     test = shared["source"] / result["by"].split("::")[0]
     parts = [shared["source"] / "jaxcam" / result["module"], *([test] if test.suffix == ".py" else [])]
     return digest(*(part.read_text() if part.is_file() else "" for part in parts))

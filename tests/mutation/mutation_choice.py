@@ -7,6 +7,8 @@ A statement that no test executes (code that numba compiles, or that runs in a p
 tests that execute its function, or else its module.
 """
 
+import ast
+import re
 from pathlib import Path, PurePath
 
 from mutation_map import Map, key
@@ -41,10 +43,24 @@ def tests_for(mutant: Mutant, known: Map, budget: float) -> tuple[list[str], flo
     return _by_file(chosen), total, executed
 
 
-def near_files(module: str, root: Path) -> list[str]:
-    """All test files of a module's room, without a map: those named like the module first, then the shortest."""
-    found = sorted((root / "tests" / PurePath(module).parent).glob("test_*.py"), key=lambda path: path.stat().st_size)
-    return sorted((str(path.relative_to(root)) for path in found), key=lambda file: distance(module, file))
+def near_files(mutant: Mutant, root: Path) -> list[str]:
+    """All test files of the module's room, without a map.
+
+    First those that speak of the changed function, then those that speak of most of what its module defines, then those
+    named like the module, then the shortest.
+    """
+    source = (root / "jaxcam" / mutant.module).read_text()
+    names = {node.name for node in ast.parse(source).body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    function = mutant.function.split(".")[0]
+
+    def rank(path: Path) -> tuple:
+        text = path.read_text()
+        spoken_of = {name for name in names if re.search(rf"\b{name}\b", text)}
+        file = str(path.relative_to(root))
+        return function not in spoken_of, -len(spoken_of), distance(mutant.module, file), len(text)
+
+    folder = root / "tests" / PurePath(mutant.module).parent
+    return [str(path.relative_to(root)) for path in sorted(folder.glob("test_*.py"), key=rank)]
 
 
 def distance(module: str, file: str) -> int:

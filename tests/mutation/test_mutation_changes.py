@@ -1,10 +1,12 @@
 """The changes that `python tests/mutation` makes: which there are, where there are none, and what they are called."""
 
+from pathlib import Path
+
 import pytest
 
 pytest.importorskip("cosmic_ray", reason="cosmic-ray is not installed: pip install -e '.[dev]'")
 
-from mutation_choice import distance
+from mutation_choice import distance, near_files
 from mutation_map import function_names
 from mutation_operators import CORE, operators
 from mutation_sites import _of_module, apply, describe, sample
@@ -89,3 +91,18 @@ def test_tests_named_like_the_module_are_nearest():
     assert distance("neurons/averages.py", "tests/neurons/test_measures.py") == 1
     assert distance("neurons/averages.py", "tests/program/test_averages.py") == 2
     assert distance("cli/errors.py", "tests/cli/test_cli_bad_input.py") == 1
+
+
+def test_without_a_map_tests_that_speak_of_the_changed_function_come_first():
+    root = Path(__file__).parents[2]
+    by_name = {}
+    for module, function, file in (
+        ("studies/surfaces.py", "landscape", "tests/studies/test_landscape.py"),
+        ("studies/principal.py", "redundancy", "tests/studies/test_redundancy.py"),
+        ("neurons/hosts.py", "shares", "tests/neurons/test_hosts.py"),
+    ):
+        source = (root / "jaxcam" / module).read_text()
+        mutant = next(m for m in _of_module(module, source) if m.function.split(".")[0] == function)
+        by_name[module] = near_files(mutant, root)
+        assert file in by_name[module][:2]
+    assert all(file.startswith("tests/neurons/") for file in by_name["neurons/hosts.py"])
