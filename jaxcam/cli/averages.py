@@ -38,7 +38,12 @@ KINDS = ("simple", "most", "least", "ascent")
     "-k", "--images", metavar="K", type=options.Whole(1), default=50, show_default=True, help="Of most and least."
 )
 @click.option(
-    "--threshold", metavar="P", type=float, default=0.99, show_default=True, help="Confidence at which ascent stops."
+    "--threshold",
+    metavar="P",
+    type=options.Number(0, 1, above=True),
+    default=0.99,
+    show_default=True,
+    help="Confidence at which ascent stops.",
 )
 @click.option("--steps", metavar="N", type=options.Whole(0), default=200, show_default=True, help="Of ascent, at most.")
 @options.outputs

@@ -32,7 +32,7 @@ from jaxcam.cli.run_directory import RunDirectory
 )
 @click.option("--groups", metavar="N", type=options.Whole(1), help="How many; default: what the eigengap says.")
 @click.option("--neighbors", metavar="N", type=options.Whole(1), default=10, show_default=True, help="Of each map.")
-@click.option("--seed", metavar="N", type=options.Whole(0), default=0, show_default=True)
+@click.option("--seed", metavar="N", type=options.SEED, default=0, show_default=True)
 @click.option("--batch", metavar="N", type=options.Whole(1), default=32, show_default=True, help="Images at once.")
 @options.out
 @options.quiet

@@ -53,7 +53,7 @@ from jaxcam.cli.significance import announced
     help="Concepts of random pictures that each concept is compared with. The smallest corrected p is "
     "concepts × layers / (N + 1): with 20 and 4 tests no result can be significant.",
 )
-@click.option("--seed", metavar="N", type=options.Whole(0), default=0, show_default=True)
+@click.option("--seed", metavar="N", type=options.SEED, default=0, show_default=True)
 @click.option("--batch", metavar="N", type=options.Whole(1), default=32, show_default=True, help="Images at once.")
 @options.out
 @options.quiet

@@ -44,7 +44,7 @@ from jaxcam.cli.significance import announced
     show_default=True,
     help="Correction for multiple tests: over all images, layers and laws.",
 )
-@click.option("--seed", metavar="N", type=options.Whole(0), default=0, show_default=True, help="Of the random samples.")
+@click.option("--seed", metavar="N", type=options.SEED, default=0, show_default=True, help="Of the random samples.")
 @click.option("--batch", metavar="N", type=options.Whole(1), default=8, show_default=True, help="Images at once.")
 @options.out
 @options.quiet

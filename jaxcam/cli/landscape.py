@@ -24,9 +24,11 @@ from jaxcam.cli.run_directory import RunDirectory
 @click.option("--to", metavar="MODEL", help="Another network of the same shape: the straight line between the two.")
 @click.option("--trajectory", is_flag=True, help="The plane in which the training went, from the epochs it kept.")
 @click.option(
-    "--dimensions", type=click.IntRange(1, 2), default=2, show_default=True, help="How many random directions."
+    "--dimensions", type=options.Whole(1, 2), default=2, show_default=True, help="How many random directions."
 )
-@click.option("--span", nargs=2, type=float, metavar="FROM TO", help="Steps; default: −1 to 1, and 0 to 1 with --to.")
+@click.option(
+    "--span", nargs=2, type=options.Number(), metavar="FROM TO", help="Steps; default: −1 to 1, and 0 to 1 with --to."
+)
 @click.option(
     "--points", metavar="N", type=options.Whole(2), default=51, show_default=True, help="Along each direction."
 )
@@ -47,7 +49,7 @@ from jaxcam.cli.run_directory import RunDirectory
 @options.data(None)
 @click.option("--split", type=click.Choice(["train", "test"]), default="train", show_default=True)
 @options.outputs
-@click.option("--seed", metavar="N", type=options.Whole(0), default=0, show_default=True, help="Of the directions.")
+@click.option("--seed", metavar="N", type=options.SEED, default=0, show_default=True, help="Of the directions.")
 @click.option("--batch", metavar="N", type=options.Whole(1), default=100, show_default=True, help="Images at once.")
 @click.option(
     "--chunk",

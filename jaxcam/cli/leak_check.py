@@ -46,12 +46,14 @@ from jaxcam.cli.run_directory import RunDirectory
 )
 @click.option("--epochs", metavar="N", type=options.Whole(1), default=10, show_default=True, help="Of both trainings.")
 @click.option("--train-batch", metavar="N", type=options.Whole(1), default=64, show_default=True, help="Of a step.")
-@click.option("--learning-rate", metavar="RATE", type=float, default=5e-4, show_default=True, help="Of Adam.")
+@click.option(
+    "--learning-rate", metavar="RATE", type=options.Number(), default=5e-4, show_default=True, help="Of Adam."
+)
 @click.option(
     "--explained", metavar="N", type=options.Whole(1), default=50, show_default=True, help="Images with maps."
 )
 @click.option("--samples", metavar="N", type=options.Whole(1), default=1000, show_default=True, help="Of LIME.")
-@click.option("--seed", metavar="N", type=options.Whole(0), default=0, show_default=True)
+@click.option("--seed", metavar="N", type=options.SEED, default=0, show_default=True)
 @click.option("--batch", metavar="N", type=options.Whole(1), default=32, show_default=True, help="Images at once.")
 @click.option("--image-size", metavar="PIXELS", type=options.Whole(1), help="As in jaxcam train.")
 @options.out

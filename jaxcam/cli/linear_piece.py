@@ -32,7 +32,7 @@ from jaxcam.cli.run_directory import RunDirectory
     show_default=True,
     help="Random directions in which the distance to the first facet is measured; the shortest is reported.",
 )
-@click.option("--seed", metavar="N", type=options.Whole(0), default=0, show_default=True, help="Of the directions.")
+@click.option("--seed", metavar="N", type=options.SEED, default=0, show_default=True, help="Of the directions.")
 @click.option("--batch", metavar="N", type=options.Whole(1), default=8, show_default=True, help="Images at once.")
 @options.out
 @options.quiet

@@ -34,7 +34,14 @@ from jaxcam.cli.run_directory import RunDirectory
 @click.option("--together", is_flag=True, help="One picture for the sum of all --target, not one for each.")
 @options.classes
 @click.option("--steps", metavar="N", type=options.Whole(1), default=128, show_default=True, help="Of Adam.")
-@click.option("--learning-rate", metavar="RATE", type=float, default=0.05, show_default=True, help="Of Adam.")
+@click.option(
+    "--learning-rate",
+    metavar="RATE",
+    type=options.Number(0, above=True),
+    default=0.05,
+    show_default=True,
+    help="Of Adam.",
+)
 @click.option(
     "--score",
     type=click.Choice(["output", "probability"]),
@@ -58,14 +65,32 @@ from jaxcam.cli.run_directory import RunDirectory
 )
 @click.option("--plain-colors", is_flag=True, help="Channels apart, not mixed as photographs mix them.")
 @click.option("--jitter", metavar="PIXELS", type=options.Whole(0), help="Default: a fourteenth of the image's side.")
-@click.option("--rotation", metavar="DEGREES", type=float, default=10.0, show_default=True)
-@click.option("--scale", metavar="SHARE", type=float, default=0.2, show_default=True, help="Larger or smaller at most.")
-@click.option("--l2", metavar="WEIGHT", type=float, default=0.0, help="Of the squared distance from the start.")
-@click.option("--tv", metavar="WEIGHT", type=float, default=0.0, help="Of the total variation.")
-@click.option("--blur", metavar="PIXELS", type=float, default=0.0, help="Blur the picture after every fourth step.")
-@click.option("--center", metavar="WIDTH", type=float, help="Draw in the middle only, such as 0.5.")
+@click.option("--rotation", metavar="DEGREES", type=options.Number(0), default=10.0, show_default=True)
+@click.option(
+    "--scale",
+    metavar="SHARE",
+    type=options.Number(0, 1, below=True),
+    default=0.2,
+    show_default=True,
+    help="Larger or smaller at most.",
+)
+@click.option(
+    "--l2", metavar="WEIGHT", type=options.Number(0), default=0.0, help="Of the squared distance from the start."
+)
+@click.option("--tv", metavar="WEIGHT", type=options.Number(0), default=0.0, help="Of the total variation.")
+@click.option(
+    "--blur", metavar="PIXELS", type=options.Number(0), default=0.0, help="Blur the picture after every fourth step."
+)
+@click.option(
+    "--center",
+    metavar="WIDTH",
+    type=options.Number(0, 1, above=True),
+    help="Draw in the middle only: this share of half the side, such as 0.5.",
+)
 @click.option("--answers", metavar="N", type=options.Whole(1), default=1, show_default=True, help="Pictures of each.")
-@click.option("--diversity", metavar="WEIGHT", type=float, default=0.0, help="Of how alike they are at --differ-in.")
+@click.option(
+    "--diversity", metavar="WEIGHT", type=options.Number(0), default=0.0, help="Of how alike they are at --differ-in."
+)
 @click.option("--differ-in", metavar="LAYER", help="Where several answers shall differ.")
 @click.option(
     "--images",
@@ -77,7 +102,7 @@ from jaxcam.cli.run_directory import RunDirectory
 @click.option("--from-mean", is_flag=True, help="Start from the mean of the real images.")
 @click.option("--frames", is_flag=True, help="Draw the same for every epoch that the training in --model kept.")
 @options.data(None)
-@click.option("--seed", metavar="N", type=options.Whole(0), default=0, show_default=True)
+@click.option("--seed", metavar="N", type=options.SEED, default=0, show_default=True)
 @click.option("--batch", metavar="N", type=options.Whole(1), default=8, show_default=True, help="Units at once.")
 @options.out
 @options.quiet

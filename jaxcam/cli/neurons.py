@@ -94,7 +94,7 @@ from jaxcam.cli.run_directory import RunDirectory
 @click.option(
     "--patience",
     metavar="SECONDS",
-    type=click.FloatRange(1),
+    type=options.Number(1),
     default=60,
     show_default=True,
     help="Without a sign of life of another process until it is taken for lost.",

@@ -1,5 +1,6 @@
 """Options that several commands share, worded once."""
 
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -11,12 +12,12 @@ Decorated = Callable[..., Any]
 
 
 class Whole(click.ParamType):
-    """A whole number that is not too small; said in an error, not in every line of help."""
+    """A whole number of a range; said in an error, not in every line of help."""
 
     name = "whole number"
 
-    def __init__(self, least: int) -> None:
-        self.least = least
+    def __init__(self, least: int, most: int = 2**31 - 1) -> None:
+        self.least, self.most = least, most
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         try:
@@ -25,7 +26,46 @@ class Whole(click.ParamType):
             self.fail(f"{value!r} is no whole number", param, ctx)
         if number < self.least:
             self.fail(f"{number} is too small; give {self.least} or more", param, ctx)
+        if number > self.most:
+            self.fail(f"{number} is too large; give {self.most} or less", param, ctx)
         return number
+
+
+SEED = Whole(0, 2**32 - 1)
+"""JAX's keys hold 32 bits of a seed: larger ones would repeat the smaller."""
+
+
+class Number(click.ParamType):
+    """A finite number of a range, its ends included but for those that are `above` or `below` of it."""
+
+    name = "number"
+
+    def __init__(
+        self, low: float = -math.inf, high: float = math.inf, *, above: bool = False, below: bool = False
+    ) -> None:
+        self.low, self.high, self.above, self.below = low, high, above, below
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            number = float(value)
+        except ValueError:
+            self.fail(f"{value!r} is no number", param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is no finite number", param, ctx)
+        if number < self.low or (self.above and number == self.low):
+            self.fail(f"{value} is too small; give {self._range()}", param, ctx)
+        if number > self.high or (self.below and number == self.high):
+            self.fail(f"{value} is too large; give {self._range()}", param, ctx)
+        return number
+
+    def _range(self) -> str:
+        """What may be given: "a number above 0", "a number from 0 to 1"."""
+        least = f"above {self.low:g}" if self.above else f"from {self.low:g}"
+        if self.high == math.inf:
+            return f"a number {least}" + ("" if self.above else " up")
+        if self.above:
+            return f"a number {least} and {'below' if self.below else 'up to'} {self.high:g}"
+        return f"a number {least} {'to below' if self.below else 'to'} {self.high:g}"
 
 
 class Size(click.ParamType):
@@ -187,7 +227,7 @@ def methods(default: str) -> Callable[[Decorated], Decorated]:
         for decorate in (
             click.option("--batch", metavar="N", type=Whole(1), default=8, show_default=True, help="Images at once."),
             click.option(
-                "--seed", metavar="N", type=Whole(0), default=0, show_default=True, help="Of the randomized methods."
+                "--seed", metavar="N", type=SEED, default=0, show_default=True, help="Of the randomized methods."
             ),
             click.option(
                 "--option",

@@ -26,7 +26,7 @@ from jaxcam.cli.run_directory import RunDirectory
 @click.option(
     "--fraction",
     metavar="SHARE",
-    type=click.FloatRange(0, 1),
+    type=options.Number(0, 1),
     default=0.4,
     show_default=True,
     help="Of a layer's units (or of its live units) to silence.",

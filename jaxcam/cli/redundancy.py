@@ -28,7 +28,12 @@ USUAL = ("cam",)
 @options.classes
 @options.limit
 @click.option("--components", metavar="N", type=options.Whole(1), help="How many to keep; default: all.")
-@click.option("--share", metavar="SHARE", type=float, help="Or the share of the variance to keep, such as 0.95.")
+@click.option(
+    "--share",
+    metavar="SHARE",
+    type=options.Number(0, 1, above=True),
+    help="Or the share of the variance to keep, such as 0.95.",
+)
 @click.option("--scaled", is_flag=True, help="Bring each map to [0, 1] first, as maps are drawn.")
 @click.option(
     "--permutations",

@@ -36,14 +36,21 @@ from jaxcam.cli.run_directory import RunDirectory
 )
 @click.option("--epochs", metavar="N", type=options.Whole(1), default=30, show_default=True)
 @click.option("--batch", metavar="N", type=options.Whole(1), default=128, show_default=True)
-@click.option("--learning-rate", metavar="RATE", type=float, default=1e-3, show_default=True, help="Of Adam.")
 @click.option(
-    "--weight-decay", metavar="RATE", type=float, default=1e-5, show_default=True, help="L2, added to the gradient."
+    "--learning-rate", metavar="RATE", type=options.Number(), default=1e-3, show_default=True, help="Of Adam."
+)
+@click.option(
+    "--weight-decay",
+    metavar="RATE",
+    type=options.Number(),
+    default=1e-5,
+    show_default=True,
+    help="L2, added to the gradient.",
 )
 @click.option(
     "--seed",
     metavar="N",
-    type=options.Whole(0),
+    type=options.SEED,
     default=0,
     show_default=True,
     help="Of the weights, the order of images and dropout.",

@@ -15,6 +15,9 @@ SMALLEST = 8
 CONVOLUTIONS = {"alexnet": 5, "vgg11": 8, "squeezenet1_1": None, "resnet50": None}
 """The known networks and how many convolutions each has to cut from; None where there is no chain to cut."""
 
+LARGEST_SEED = 2**32 - 1
+"""JAX's keys hold 32 bits of a seed: larger ones would repeat the smaller."""
+
 IMAGENET_CLASSES = 1000
 """How many classes torchvision's weights for ImageNet tell apart."""
 
@@ -159,11 +162,11 @@ class Config:
         return cls.from_dict(json.loads(text))
 
 
-def whole_number(field: str, value: Any, least: int) -> int:
+def whole_number(field: str, value: Any, least: int, most: int | None = None) -> int:
     """A whole number from a user, as an int.
 
     Raises:
-        ValueError: it is no whole number, or below `least`.
+        ValueError: it is no whole number, below `least` or above `most`.
 
     Example:
         >>> whole_number("classes", 10, 1)
@@ -177,4 +180,6 @@ def whole_number(field: str, value: Any, least: int) -> int:
         raise ValueError(f"{field}={value!r} is no whole number") from None
     if number < least:
         raise ValueError(f"{field}={number} is too small; give {least} or more")
+    if most is not None and number > most:
+        raise ValueError(f"{field}={number} is too large; give {most} or less")
     return number

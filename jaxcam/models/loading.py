@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxcam.models import hub, sources
-from jaxcam.models.config import IMAGENET_CLASSES, SMALL, Config, Normalization, whole_number
+from jaxcam.models.config import IMAGENET_CLASSES, LARGEST_SEED, SMALL, Config, Normalization, whole_number
 from jaxcam.models.conversion import entries
 from jaxcam.models.fitting import converted, is_ours
 from jaxcam.models.registry import CLASSES, Network, blueprint, build, check_name
@@ -44,7 +44,7 @@ def load(
         classes: k, 1000.
         image_size: h and w in pixels, 224. Up to 64 a network takes its small-input form.
         channels: c, 3.
-        seed: of random weights and of dropout; the same seed gives the same network.
+        seed: of random weights and of dropout, 0 to 2³² − 1; the same seed gives the same network.
         normalize: what the network does to x first: "auto" is "imagenet" for weights of torchvision's for 1000 classes
             of color images, what the checkpoint says for a checkpoint, and else nothing; None or "none" for nothing;
             "imagenet"; or (mean, std) with one number a channel.
@@ -65,7 +65,7 @@ def load(
         >>> model(np.zeros((1, 32, 32, 3), np.float32)).shape
         (1, 10)
     """
-    seed = whole_number("seed", seed, 0)
+    seed = whole_number("seed", seed, 0, LARGEST_SEED)
     given = {
         "classes": classes,
         "image_size": image_size,

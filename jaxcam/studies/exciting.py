@@ -81,7 +81,8 @@ def maximize(
         l2: weight of the mean squared distance from the start (of the mean square of the code, with a generator).
         tv: weight of the total variation, the mean absolute difference between neighbors.
         blur: width in pixels of a Gaussian that blurs the picture after every fourth step.
-        center: width of a window, in shares of half the side, outside which the picture stays as it began.
+        center: width of a window, in shares of half the side (above 0, up to 1), outside which the picture stays as it
+            began.
         patches: real patches (p, s, t, c) that the picture's tiles shall be like.
         likeness: weight of the mean squared distance of each tile from its nearest patch.
         answers: pictures for each target.
@@ -208,8 +209,12 @@ def _check(given: dict[str, Any]) -> None:
     for name in ("rotation", "scale", "l2", "tv", "blur", "likeness", "diversity"):
         if not 0 <= given[name] < np.inf:
             raise ValueError(f"{name} is a number from 0 up; got {given[name]!r}")
-    if not given["learning_rate"] > 0 or given["scale"] >= 1 or (given["center"] is not None and given["center"] <= 0):
-        raise ValueError("learning_rate and center are above 0, and scale is below 1")
+    if not 0 < given["learning_rate"] < np.inf:
+        raise ValueError(f"learning_rate is a number above 0; got {given['learning_rate']!r}")
+    if given["scale"] >= 1:
+        raise ValueError(f"scale is below 1; got {given['scale']!r}")
+    if given["center"] is not None and not 0 < given["center"] <= 1:
+        raise ValueError(f"center is a share of half the side, above 0 and up to 1; got {given['center']!r}")
     if (given["likeness"] > 0) != (given["patches"] is not None):
         raise ValueError("patches and likeness go together: real patches, and the weight of being like them")
     if given["diversity"] and (given["answers"] < 2 or given["layer"] is None):

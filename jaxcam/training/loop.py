@@ -18,6 +18,7 @@ from jaxcam.data.checks import listed
 from jaxcam.data.splits import permutation
 from jaxcam.interrupts import on_stop
 from jaxcam.models import save
+from jaxcam.models.config import LARGEST_SEED
 from jaxcam.program.sharing import brought_home, mesh_for
 from jaxcam.training.arrays import Form, put_back, take_apart
 from jaxcam.training.bar import Bar
@@ -70,7 +71,7 @@ def train(
         batch: images a step.
         learning_rate: η of Adam.
         weight_decay: λ, of λ/2 ‖θ‖² added to the loss.
-        seed: of the order of images and of dropout. The initial weights are the model's own.
+        seed: of the order of images and of dropout, 0 to 2³² − 1. The initial weights are the model's own.
         resume: go on with what is in `out`, which must be the same training; False starts anew in its place.
         keep_every: keep the network of every so many epochs.
         progress: draw a bar on standard error.
@@ -230,9 +231,15 @@ def _epoch_file(place: Path, epoch: int) -> Path:
 
 def _check_options(**options: int | None) -> None:
     for name, value in options.items():
-        least = 0 if name == "seed" else 1
-        if value is not None and value < least:
+        least, most = (0, LARGEST_SEED) if name == "seed" else (1, math.inf)
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | np.integer):
+            raise ValueError(f"{name} must be a whole number, not {value!r}")
+        if value < least:
             raise ValueError(f"{name} must be at least {least}, not {value}")
+        if value > most:
+            raise ValueError(f"{name} must be at most {most}, not {value}")
 
 
 def _check_rates(learning_rate: float, weight_decay: float) -> None:

@@ -65,6 +65,9 @@ def test_fractions_and_booleans_are_no_counts():
         whole_number("image_size", 32.5, 8)
     with pytest.raises(ValueError, match="classes=True is no whole number"):
         whole_number("classes", True, 1)
+    assert whole_number("seed", 2**32 - 1, 0, 2**32 - 1) == 2**32 - 1
+    with pytest.raises(ValueError, match="seed=4294967296 is too large; give 4294967295 or less"):
+        load("alexnet", seed=2**32)
 
 
 def test_resnet50_cannot_be_cut():

@@ -1,5 +1,7 @@
 """What `train` does to a network, and what it leaves on disk."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -224,6 +226,13 @@ def test_what_cannot_be_trained_is_said_before_it_is_tried(tmp_path, model, data
         ({"batch": 0}, "batch must be at least 1, not 0"),
         ({"keep_every": 0}, "keep_every must be at least 1, not 0"),
         ({"seed": -1}, "seed must be at least 0, not -1"),
+        ({"seed": 2**32}, "seed must be at most 4294967295, not 4294967296"),
+        ({"epochs": math.nan}, "epochs must be a whole number, not nan"),
+        ({"batch": 2.5}, "batch must be a whole number, not 2.5"),
+        ({"keep_every": True}, "keep_every must be a whole number, not True"),
+        ({"learning_rate": math.nan}, "learning_rate must be above 0, not nan"),
+        ({"learning_rate": math.inf}, "learning_rate must be above 0, not inf"),
+        ({"weight_decay": math.nan}, "weight_decay must be at least 0, not nan"),
         ({"learning_rate": 0.0}, "learning_rate must be above 0, not 0.0"),
         ({"weight_decay": -1.0}, "weight_decay must be at least 0, not -1.0"),
     ],
