@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import csv
 import dataclasses
+import json
 import os
 import random
 import shutil
@@ -40,7 +41,7 @@ FINISH_ANYWAY = 10
 COMMANDS = {
     "train": TRAIN,
     "averages": ("averages", "--model", "right/train", "-k", 5, "--steps", 5),
-    "neurons": ("neurons", "--averages", "right/averages"),
+    "neurons": ("neurons", "--averages", "right/averages", "--memory", "2GB"),
     "explain": ("explain", "picture.png", "--model", "right/train", "--method", "lime", "--option", "samples=2000"),
 }
 
@@ -171,26 +172,38 @@ def afterwards(place: Path, command: str, out: str, cache: str) -> str:
     return "yes" if results(run, command) == results(place / "right" / command, command) else "another result"
 
 
-def interrupts(place: Path, each: int, seed: int, commands: list[str]) -> Iterator[Interrupt]:
-    """Runs every command without an interrupt, for its result and its time; then interrupts them in turn."""
-    caches = [str(place / "compiled"), ""]
-    lengths: dict[tuple[str, str], float] = {}
+def lengths_of(place: Path, caches: list[str]) -> dict[str, list[float]]:
+    """The seconds that every command takes without an interrupt, with each cache; what it gives is kept in `right`."""
+    known = place / "lengths.json"
+    if known.exists():
+        return json.loads(known.read_text())
+    prepare(place)
+    lengths: dict[str, list[float]] = {}
     for command in COMMANDS:
+        lengths[command] = [0.0, 0.0]
         for out in (f"right/{command}", f"warm/{command}", f"cold/{command}"):
-            cache = "" if out.startswith("cold") else caches[0]
+            which = int(out.startswith("cold"))
             begun = time.monotonic()
-            answer = said(begin(place, command, out, cache))
-            lengths[command, cache] = time.monotonic() - begun
+            answer = said(begin(place, command, out, caches[which]))
+            lengths[command][which] = time.monotonic() - begun
             if answer.code != 0:
                 raise RuntimeError(f"{command} failed: {answer}")
             if results(place / out, command) != results(place / "right" / command, command):
                 raise RuntimeError(f"{command} gives another result each time")
-    moments = random.Random(seed)
+    known.write_text(json.dumps(lengths))
+    return lengths
+
+
+def interrupts(place: Path, each: int, seed: int, commands: list[str]) -> Iterator[Interrupt]:
+    """Interrupts commands in turn, each at moments of its own."""
+    caches = [str(place / "compiled"), ""]
+    lengths = lengths_of(place, caches)
+    moments = {command: random.Random(f"{command} {seed}") for command in commands}
     for number in range(each):
         for command in commands:
-            cache = caches[number % 2]
-            length = lengths[command, cache]
-            yield interrupt(place, command, number, moments.uniform(0, LAST * length), length, cache)
+            length = lengths[command][number % 2]
+            moment = moments[command].uniform(0, LAST * length)
+            yield interrupt(place, command, number, moment, length, caches[number % 2])
 
 
 def is_good(row: Interrupt) -> bool:
@@ -225,14 +238,17 @@ def main() -> None:
     parser.add_argument("--each", type=int, default=75, help="interrupts of each command")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--command", choices=COMMANDS, action="append", help="of these commands only")
+    parser.add_argument(
+        "--place", type=Path, help="a folder to work in; several at once may share one that is prepared"
+    )
     parser.add_argument("--out", type=Path, required=True, help="the table, a .csv file")
     given = parser.parse_args()
     rows: list[Interrupt] = []
     with tempfile.TemporaryDirectory() as folder, given.out.open("w", newline="") as file:
-        prepare(Path(folder))
+        place = given.place or Path(folder)
         writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(Interrupt)])
         writer.writeheader()
-        for row in interrupts(Path(folder), given.each, given.seed, given.command or list(COMMANDS)):
+        for row in interrupts(place.resolve(), given.each, given.seed, given.command or list(COMMANDS)):
             rows.append(row)
             writer.writerow(dataclasses.asdict(row))
             file.flush()

@@ -16,6 +16,7 @@ import textwrap
 import time
 from pathlib import Path
 
+import interrupt_commands
 import psutil
 import pytest
 from cli_helpers import ROOT, Said, refused
@@ -379,3 +380,11 @@ def test_a_stopped_report_says_how_to_go_on(monkeypatch, tmp_path):
     for out, same in ((None, "jaxcam report runs"), (tmp_path, f"jaxcam report runs --out {tmp_path}")):
         line = atlas.write(Path("runs"), out, units="auto", images=None, quiet=True)
         assert line == f"stopped; the maps that are drawn are kept, and {same} goes on from there"
+
+
+@pytest.mark.slow
+def test_real_commands_stop_wherever_they_are_and_come_to_the_same_end(tmp_path):
+    """Some moments of each; `interrupt_commands.py` does the same for as many as it is asked for."""
+    rows = list(interrupt_commands.interrupts(tmp_path, 3, 0, list(interrupt_commands.COMMANDS)))
+    assert len(rows) == 12
+    assert all(map(interrupt_commands.is_good, rows)), interrupt_commands.summary(rows)
