@@ -8,7 +8,7 @@ import pytest
 import jaxcam
 
 PACKAGE = Path(jaxcam.__file__).parent
-SHARED = {"files", "interrupts", "manifest_paths", "version"}  # no rooms: what anybody may use
+SHARED = {"checksums", "files", "interrupts", "manifest_paths", "version"}  # no rooms: what anybody may use
 MAY_IMPORT = {
     "program": set(),
     "models": {"program"},

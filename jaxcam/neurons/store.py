@@ -11,8 +11,9 @@
         extreme_unit       (class, rank)     8 least similar live units, then the 8 most similar; −1: none
         extreme_map        (class, rank, y, x, channel)
 
-One class of one layer is one chunk of each array, so no two writers ever touch the same file. Nothing in the store
-depends on when or in how many attempts it was made: dates belong in a run's manifest.
+One class of one layer is one chunk of each array, so no two writers ever touch the same file. Each chunk ends with its
+checksum (CRC-32C). Nothing in the store depends on when, where or in how many attempts it was made: dates and places
+belong in a run's manifest.
 """
 
 from __future__ import annotations
@@ -33,8 +34,10 @@ import numpy as np
 import zarr
 import zarr.errors
 from jaxtyping import Bool, Float, Int
+from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from jaxcam.interrupts import safe_point
+from jaxcam.neurons.store_checks import CHECKSUM, METADATA, check_names, check_seal, read, seal
 from jaxcam.program.layers import Layer, unknown_layer
 from jaxcam.version import __version__
 
@@ -124,7 +127,7 @@ class Store:
 
     def missing(self) -> list[tuple[int, str]]:
         """The classes and layers that are not written, or not whole, in order."""
-        done = np.asarray(_array(self.group, "done")[:])
+        done = read(self.path, self.group, "done")
         return [(int(i), self.layers[j]) for i, j in np.argwhere(done == 0)]
 
     def write(self, index: int, layer: str, **arrays: np.ndarray) -> None:
@@ -173,6 +176,7 @@ def _build(
             dtype=dtype,
             fill_value=fill,
             dimension_names=list(dims),
+            compressors=[ZstdCodec(level=0), Crc32cCodec()],
         )
 
     image = {"y": h, "x": w, "channel": c}
@@ -195,16 +199,22 @@ def _build(
         # Zarr says that version 3 of its format does not specify this yet; xarray reads it, and others need not.
         warnings.simplefilter("ignore", zarr.errors.ZarrUserWarning)
         zarr.consolidate_metadata(path)
+    seal(path)
 
 
 def _open(path: Path, mode: Any = "r+") -> zarr.Group:
     try:
         group = zarr.open_group(path, mode=mode)
         known = group.attrs.get("format")
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        if (path / METADATA).is_file():
+            check_seal(path)
         raise ValueError(f"{path} is no store of a sweep ({error}); give another path.") from error
+    if CHECKSUM in group.attrs:
+        check_seal(path)
     if known != _FORMAT:
         raise ValueError(f"{path} is no store of a sweep, or one of another format ({known}); give another path.")
+    check_names(path, dict(group.attrs))
     return group
 
 
@@ -235,19 +245,19 @@ class Sweep:
 
     def __init__(self, path: Path, group: zarr.Group) -> None:
         self.path, self._group = path, group
-        self.attrs: dict[str, Any] = dict(group.attrs)
+        self.attrs: dict[str, Any] = {name: value for name, value in group.attrs.items() if name != CHECKSUM}
         self.layers: list[str] = list(self.attrs["layers"])
         self.classes: list[str] = list(self.attrs["classes"])
 
     @property
     def average(self) -> Float[np.ndarray, "k h w c"]:
         """The class averages."""
-        return np.asarray(_array(self._group, "average")[:])
+        return read(self.path, self._group, "average")
 
     @property
     def confidence(self) -> Float[np.ndarray, "k outputs"]:
         """The network's softmax outputs for the class averages."""
-        return np.asarray(_array(self._group, "confidence")[:])
+        return read(self.path, self._group, "confidence")
 
     def similarity(self, layer: str) -> Float[np.ndarray, "k u"]:
         """Each unit's similarity to each class; what the measure gives a black map where the unit is dead."""
@@ -283,7 +293,7 @@ class Sweep:
     def _read(self, layer: str, name: str) -> np.ndarray:
         if layer not in self.layers:
             raise ValueError(unknown_layer(layer, self.layers))
-        return np.asarray(_array(self._group, f"{layer}/{name}")[:])
+        return read(self.path, self._group, f"{layer}/{name}")
 
 
 def open_sweep(path: str | os.PathLike[str]) -> Sweep:
@@ -315,7 +325,7 @@ def open_sweep(path: str | os.PathLike[str]) -> Sweep:
     if not place.exists():
         raise FileNotFoundError(f"no sweep at {place}; `jaxcam neurons` makes one.")
     group = _open(place, "r")
-    done = np.asarray(_array(group, "done")[:])
+    done = read(place, group, "done")
     if not done.all():
         raise ValueError(
             f"the sweep at {place} is not finished: {int(done.sum())} of {done.size} parts; run the same command again."

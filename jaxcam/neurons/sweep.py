@@ -165,7 +165,9 @@ def _measure(
             image = engine.image(jnp.asarray(averages[i : i + 1]))
             for _, layer in own:
                 bar.update(task, description=f"class {store.classes[i]}, {layer}")
-                store.write(i, layer, **_item(image.layer(layer), jnp.asarray(references[i : i + 1]), chosen))
+                item = _item(image.layer(layer), jnp.asarray(references[i : i + 1]), chosen)
+                _check_finite(item, layer, store.classes[i])
+                store.write(i, layer, **item)
                 bar.advance(task, store.units[layer])
 
 
@@ -187,6 +189,16 @@ def _item(sender: LayerUnits, reference: Array, chosen: Measure) -> dict[str, np
         "extreme_unit": ranked.astype(np.int32),
         "extreme_map": maps,
     }
+
+
+def _check_finite(item: dict[str, np.ndarray], layer: str, name: str) -> None:
+    """Raises where a number is none: it would be ranked and averaged like any other."""
+    for kind in ("similarity", "activation", "extreme_map"):
+        if (count := int((~np.isfinite(item[kind])).sum())) > 0:
+            raise ValueError(
+                f"layer '{layer}' gives {count} NaN or infinite values of {kind} for class '{name}'; look at the "
+                "network's weights, or leave the layer out"
+            )
 
 
 def _reduced(maps: np.ndarray, factor: int) -> np.ndarray:

@@ -92,7 +92,8 @@ class Maker:
         put(root, "confidence", np.eye(k, dtype="f4"), ("class", "output"))
         put(root, "done", np.ones((k, len(self.units)), dtype="u1"), ("class", "layer"))
         for index, (layer, units) in enumerate(zip(made.layers, self.units, strict=True)):
-            similarity = self.random.uniform(-0.3, 0.9, (k, units)).astype("f4")
+            lowest = -0.3 if attributes.get("metric", "cosine") == "cosine" else 0.0  # no distance is below 0
+            similarity = self.random.uniform(lowest, 0.9, (k, units)).astype("f4")
             dead = self.random.random((k, units)) < min(0.1 + 0.3 * index, 0.8)
             dead[:, 0] = index > 0  # one unit of each later layer is dead for every class
             similarity[dead] = 0
