@@ -5,6 +5,7 @@ name beside its place, flushed to the disk and then renamed, which a file system
 """
 
 import contextlib
+import errno
 import os
 import tempfile
 from collections.abc import Callable
@@ -25,7 +26,7 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[BinaryIO], o
         The path written.
 
     Raises:
-        OSError: the disk is full or the directory cannot be written; nothing is left behind.
+        OSError: there is no such directory, it cannot be written, or the disk is full; nothing is left behind.
 
     Example:
         >>> import pathlib, tempfile
@@ -35,8 +36,15 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[BinaryIO], o
         b'whole'
     """
     path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "is a folder, not a file to write to", str(path))
+    if not path.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, f"there is no folder {path.parent}", str(path))
     safe_point()
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    except OSError as error:  # which names the temporary file, of which nobody knows
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
     def remove() -> None:
         with contextlib.suppress(FileNotFoundError):

@@ -9,7 +9,7 @@ import click
 
 from jaxcam.cli.watchdog import INTERRUPTED
 
-INPUT, USAGE, ENVIRONMENT, BUG = 1, 2, 3, 70
+INPUT, USAGE, ENVIRONMENT, BUG, UNREAD = 1, 2, 3, 70, 141
 
 MEANINGS = {
     0: "all is done",
@@ -18,6 +18,7 @@ MEANINGS = {
     ENVIRONMENT: "something around is missing: a file, the network, memory, room on the disk",
     BUG: "a bug in jaxcam; JAXCAM_DEBUG=1 shows where",
     INTERRUPTED: "stopped by Ctrl-C or SIGTERM; the same command goes on, or begins anew",
+    UNREAD: "nobody reads the output any more, as after | head; all else is done",
 }
 """The exit codes, as `jaxcam --help` documents them."""
 

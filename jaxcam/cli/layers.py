@@ -1,5 +1,6 @@
 """`jaxcam layers`: what can be named inside a network."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ NETWORKS = (
     "  jaxcam layers mynetworks:make --image-size 64 --channels 1",
 )
 @click.argument("model", required=False)
+@click.option("--model", "same", metavar="MODEL", help="MODEL, as other commands have it.")
 @click.option("--image-size", metavar="PIXELS", type=options.Whole(1), help="Default: the network's own, or 224.")
 @click.option("--channels", metavar="N", type=options.Whole(1), help="Of the images; default: the network's own, or 3.")
 @click.option("--classes", metavar="N", type=options.Whole(1), help="Of a network by name; default: 1000.")
@@ -48,7 +50,7 @@ NETWORKS = (
     help="Also draw the filters of the first convolution and the spread of every layer's weights.",
 )
 def layers(
-    model: str | None, rules: str | None, graph: Path | None, weights: Path | None, **given: Any
+    model: str | None, same: str | None, rules: str | None, graph: Path | None, weights: Path | None, **given: Any
 ) -> list[dict[str, Any]]:
     """List the layers of MODEL; without MODEL, the networks there are.
 
@@ -57,7 +59,13 @@ def layers(
     its kernel for one image, and it sees so many pixels, padding included. --rules takes a composite of layer-wise
     relevance propagation (epsilon_plus, epsilon_alpha2_beta1_flat, …) and runs nothing.
     """
+    if model is not None and same is not None:
+        raise click.UsageError(f"MODEL is {model}, and --model is {same}; give one of them")
+    model = model if same is None else same
     if model is None:
+        for option, value in {"--graph": graph, "--weights": weights, **given_options(given)}.items():
+            if value is not None:
+                raise click.UsageError(f"{option} is about a network; say which: jaxcam layers MODEL {option} …")
         if rules is not None:
             raise click.UsageError("--rules is about a network's equations; say which: jaxcam layers MODEL --rules …")
         click.echo(table(["model", "convolutions", ""], NETWORKS))
@@ -133,6 +141,11 @@ def layers(
         }
         for layer, count, cost in zip(found, counts, work, strict=True)
     ]
+
+
+def given_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Options by the names a user types."""
+    return {f"--{name.replace('_', '-')}": value for name, value in given.items()}
 
 
 def rule_table(network: Any, images: Any, composite: str) -> list[dict[str, Any]]:

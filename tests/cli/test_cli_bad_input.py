@@ -251,3 +251,48 @@ def test_running_out_of_memory_is_a_matter_of_the_environment(jaxcam, out, monke
 
     monkeypatch.setattr("jaxcam.data.load", greedy)
     assert refused(jaxcam("train", "--out", out), code=3).startswith("out of memory")
+
+
+def test_layers_takes_its_model_as_other_commands_do(jaxcam):
+    words = ("--image-size", 8, "--channels", 1)
+    said = jaxcam("layers", "--model", "tinynet:make", *words)
+    assert said == jaxcam("layers", "tinynet:make", *words)
+    assert said.code == 0
+    line = refused(jaxcam("layers", "tinynet:make", "--model", "alexnet"), code=2)
+    assert line.startswith("MODEL is tinynet:make, and --model is alexnet; give one of them")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--graph", "a.png"), ("--weights", "a.png"), ("--image-size", 8), ("--classes", 3)]
+)
+def test_layers_without_a_model_ignores_nothing(jaxcam, option, value):
+    line = refused(jaxcam("layers", option, value), code=2)
+    assert line.startswith(f"{option} is about a network; say which: jaxcam layers MODEL {option} …")
+
+
+@pytest.mark.parametrize("option", ["--graph", "--weights"])
+def test_a_file_in_a_folder_that_is_not_there_is_named_as_it_was_given(jaxcam, tmp_path, option):
+    words = ("layers", "tinynet:make", "--image-size", 8, "--channels", 1, option)
+    line = refused(jaxcam(*words, tmp_path / "nowhere/a.svg"), code=3)
+    assert line == f"{tmp_path}/nowhere/a.svg: there is no folder {tmp_path}/nowhere"
+    (tmp_path / "a.svg").mkdir()
+    line = refused(jaxcam(*words, tmp_path / "a.svg"), code=3)
+    assert line == f"{tmp_path}/a.svg: is a folder, not a file to write to"
+    (tmp_path / "file").touch()
+    line = refused(jaxcam(*words, tmp_path / "file/a.svg"), code=3)
+    assert line == f"{tmp_path}/file/a.svg: there is no folder {tmp_path}/file"
+    line = refused(jaxcam(*words, tmp_path / f"{'a' * 300}.svg"), code=3)
+    assert line == f"{tmp_path}/{'a' * 300}.svg: File name too long"
+
+
+def test_a_page_in_a_folder_that_is_not_there_is_named_as_it_was_given(runs, jaxcam, tmp_path):
+    line = refused(jaxcam("report", "runs/averages", "--out", tmp_path / "nowhere/page.html"), code=3)
+    assert line == f"{tmp_path}/nowhere/page.html: there is no folder {tmp_path}/nowhere"
+
+
+def test_a_command_whose_output_nobody_reads_ends_quietly(start):
+    for words in (("layers",), ("--help",)):
+        process = start(*words)
+        process.stdout.close()
+        assert process.wait(timeout=120) == 141
+        assert process.stderr.read() == ""
