@@ -18,7 +18,8 @@ CleanUp = Callable[[], str | None]
 hold any lock, so it imports nothing and waits for nobody. An error is said in place of its line."""
 
 _requests: list[None] = []
-_go_ahead = threading.Event()
+_patience = threading.Lock()  # taken as long as there is any; not an Event, which no signal handler can set safely
+_patience.acquire()
 _clean_ups: list[CleanUp] = []
 _stopper: list[int] = []
 
@@ -31,7 +32,7 @@ def safe_point() -> None:
     """
     if _requests and threading.get_ident() not in _stopper:
         if threading.current_thread() is threading.main_thread():
-            _go_ahead.set()
+            hurry()
         threading.Event().wait()
 
 
@@ -62,15 +63,15 @@ def stop(patience: float) -> str:
     """Holds the other threads at their next safe point and cleans up, the innermost first; the caller ends the process.
 
     Args:
-        patience: seconds to wait for the main thread. One that is in a long computation comes to no safe point, and
-            writes no file either.
+        patience: seconds to wait for the main thread. One that is in a long computation in C comes to no safe point,
+            and begins no file either.
 
     Returns:
         What the innermost clean-up said of those that said anything; empty if none did.
     """
     _stopper.append(threading.get_ident())
     request()
-    _go_ahead.wait(patience)
+    _patience.acquire(timeout=patience)
     lines = []
     for clean_up in reversed(list(_clean_ups)):
         try:
@@ -82,4 +83,5 @@ def stop(patience: float) -> str:
 
 def hurry() -> None:
     """Ends the patience of `stop`."""
-    _go_ahead.set()
+    with contextlib.suppress(RuntimeError):  # it has ended already
+        _patience.release()

@@ -54,9 +54,12 @@ def finish(code: int) -> None:
 
 
 def _handle(number: int, frame: object) -> None:
-    """Before the main thread does anything else: what it does because a child process was stopped is no error."""
+    """Holds the main thread wherever it is in Python: it gets in nobody's way, and what it would do next, because a
+    child process was stopped as well, is no error.
+    """
     if not _exit_code:
         interrupts.request()
+        interrupts.safe_point()
 
 
 def _watch(reading: int, called: threading.Event) -> None:
