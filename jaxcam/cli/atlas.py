@@ -35,6 +35,7 @@ def write(
     units: str,
     images: int | None,
     quiet: bool,
+    network: str | None = None,
     model: str | None = None,
     weights: str | None = None,
 ) -> Path:
@@ -46,6 +47,7 @@ def write(
         units: which get a picture: "all", "extreme" (those that the sweep keeps) or "auto", all where it is quick.
         images: of how many real ones units show the most exciting; None for `REAL` where images are small and at hand.
         quiet: whether to show no progress.
+        network: the only one to show, by the name that the index has for it.
         model: where the network is now, if it was moved.
         weights: where its weights are now.
 
@@ -68,9 +70,9 @@ def write(
             note(said, quiet=quiet)
             return Probe(note=said[0].upper() + said[1:] + ".")
 
-    same = f"jaxcam report {run}" + (f" --out {out}" if out else "")
+    same = f"jaxcam report {run}" + (f" --out {out}" if out else "") + (f" --network {network}" if network else "")
     with on_stop(lambda: f"stopped; the maps that are drawn are kept, and {same} goes on from there"):
-        return atlas(run, out, probe=probe, progress=bars(quiet))
+        return atlas(run, out, probe=probe, progress=bars(quiet), network=network)
 
 
 def probed(

@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import jinja2
 from markupsafe import Markup
@@ -17,25 +18,32 @@ from plotly.offline import get_plotlyjs
 
 from jaxcam.files import write_atomically
 from jaxcam.viewing import packing, sections, studied
-from jaxcam.viewing.runs import KNOWN, WHOLE, Run, find
+from jaxcam.viewing.networks import UNNAMED, Reported, pages_of, reported
+from jaxcam.viewing.runs import KNOWN, WHOLE, Run
 from jaxcam.viewing.studied import STUDIES
 
 ORDER = (*KNOWN, *STUDIES)
 
 
-def report(run_dir: str | os.PathLike[str], out: str | os.PathLike[str] | None = None) -> Path:
+def report(
+    run_dir: str | os.PathLike[str], out: str | os.PathLike[str] | None = None, *, network: str | None = None
+) -> Path:
     """Writes one self-contained page, report.html, about a run and the runs inside its directory.
+
+    Of several networks each gets a page beside it, and the page itself is their index.
 
     Args:
         run_dir: what `jaxcam demo`, `train`, `averages`, `neurons`, `prune` or a study left under `--out`. Sections
             appear for those commands whose finished runs are found, at most two levels deep.
         out: the file to write; by default report.html in `run_dir`.
+        network: the only one to report, by the name that the index has for it.
 
     Returns:
         The path written.
 
     Raises:
-        ValueError: the directory holds no finished run, or an unfinished one, or a file of a run is missing.
+        ValueError: no such network; the directory holds no finished run, or an unfinished one, or a file of a run is
+            missing.
 
     Example:
         >>> report("no/such/run")
@@ -44,16 +52,31 @@ def report(run_dir: str | os.PathLike[str], out: str | os.PathLike[str] | None =
         ValueError: there is no run directory no/such/run; jaxcam demo --out no/such/run makes one
     """
     path = Path(out) if out is not None else Path(run_dir) / "report.html"
-    html = single_page(contents(find(run_dir), run_dir))
-    return write_atomically(path, lambda file: file.write(html.encode()))
+    networks = reported(run_dir, network)
+    index = path.name if len(networks) > 1 else None
+    pages = [contents(entry.runs, run_dir, name=entry.name, index=index) for entry in networks]
+    files = pages_of(networks, path, single=True)
+    for page, file in zip(pages, files, strict=True):
+        _write(file, single_page(page))
+    if index:
+        _write(path, index_page(networks, pages, [file.name for file in files]))
+    return path
 
 
-def contents(runs: Sequence[Run], run_dir: str | os.PathLike[str]) -> dict[str, Any]:
+def _write(path: Path, html: str) -> None:
+    write_atomically(path, lambda file: file.write(html.encode()))
+
+
+def contents(
+    runs: Sequence[Run], run_dir: str | os.PathLike[str], *, name: str | None = None, index: str | None = None
+) -> dict[str, Any]:
     """Everything that the templates show of some runs.
 
     Args:
-        runs: what `runs.find` finds.
+        runs: of one network.
         run_dir: where, for messages.
+        name: what to call the network.
+        index: the page of all networks, as a link; None where there is one network only.
 
     Returns:
         By section.
@@ -69,7 +92,8 @@ def contents(runs: Sequence[Run], run_dir: str | os.PathLike[str]) -> dict[str, 
     asked = [run for command in STUDIES for run in by[command]]
     model, data = first.part("model"), first.part("data")
     page: dict[str, Any] = {
-        "model": str(model.get("name", "a network")),
+        "model": name or str(model.get("name", UNNAMED)),
+        "index": index,
         "data": str(data.get("name", "its data")),
         "trainings": [sections.training(run) for run in by["train"]],
         "averages": [sections.averages(run) for run in by["averages"]],
@@ -152,6 +176,23 @@ def single_page(page: Mapping[str, Any]) -> str:
     files = {"css": "report.css", "js": "report.js", "charts": "charts.js"}
     parts = {key: Markup(source(templates, name)) for key, name in files.items()}
     return templates.get_template("report.html").render(page=page, plotly=Markup(get_plotlyjs()), **parts)
+
+
+def index_page(networks: Sequence[Reported], pages: Sequence[Mapping[str, Any]], files: Sequence[str]) -> str:
+    """The page that links to the pages of several networks.
+
+    Args:
+        networks: what the directory holds.
+        pages: their `contents`.
+        files: where their pages are, relative to this one.
+    """
+    templates = environment()
+    css = Markup(source(templates, "report.css") + source(templates, "atlas/atlas.css"))
+    entries = [
+        {"network": network, "page": page, "file": quote(file)}
+        for network, page, file in zip(networks, pages, files, strict=True)
+    ]
+    return templates.get_template("networks.html").render(entries=entries, css=css)
 
 
 def _data(value: object) -> Markup:

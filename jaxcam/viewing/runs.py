@@ -67,8 +67,7 @@ def find(run_dir: str | os.PathLike[str]) -> list[Run]:
         The runs, outermost first, then by name.
 
     Raises:
-        ValueError: there is no such directory, it holds no finished run or an unfinished one, or runs of several
-            networks or data sets.
+        ValueError: there is no such directory, or it holds no finished run, or an unfinished one.
 
     Example:
         >>> find("no/such/run")
@@ -98,20 +97,7 @@ def find(run_dir: str | os.PathLike[str]) -> list[Run]:
     if not any(run.command != WHOLE for run in runs):
         made = f"only a run of jaxcam {WHOLE}" if runs else f"no {MANIFEST}"
         raise ValueError(f"{root} holds {made}, nothing to report; jaxcam demo --out {root} makes a whole run")
-    _check_one_network(root, runs)
     return runs
-
-
-def _check_one_network(root: Path, runs: list[Run]) -> None:
-    """A page about several networks at once would compare what cannot be compared; a study may bring its own images."""
-    for part, own in (("model", runs), ("data", [run for run in runs if run.command in (*KNOWN, WHOLE)])):
-        names = sorted({str(run.part(part)["name"]) for run in own if "name" in run.part(part)})
-        if len(names) > 1:
-            what = "networks" if part == "model" else "data sets"
-            raise ValueError(
-                f"{root} holds runs with {len(names)} {what} ({', '.join(names)}); report one run, "
-                f"such as jaxcam report {runs[-1].path}"
-            )
 
 
 def read_sweep(run: Run) -> Sweep:

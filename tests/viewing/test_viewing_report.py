@@ -209,14 +209,6 @@ def test_an_empty_directory_says_what_to_run(tmp_path):
         report(tmp_path)
 
 
-def test_runs_of_two_networks_are_not_mixed_on_one_page(make):
-    maker = make()
-    maker.train(maker.made.path / "a")
-    maker.manifest(maker.made.path / "b", "train", model={"name": "vgg11"})
-    with pytest.raises(ValueError, match=r"holds runs with 2 networks \(alexnet, vgg11\); report one run, such as"):
-        report(maker.made.path)
-
-
 def test_a_run_of_a_command_nobody_knows_is_refused(make):
     maker = make()
     maker.manifest(maker.made.path / "a", "foresee")

@@ -6,17 +6,20 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from jaxcam.program import Layer
 from jaxcam.version import __version__
-from jaxcam.viewing.atlas import pages, sprites
+from jaxcam.viewing.atlas import sprites
 from jaxcam.viewing.atlas.graph import chain
+from jaxcam.viewing.atlas.pages import write as write_pages
 from jaxcam.viewing.atlas.shown import Real, Shown
-from jaxcam.viewing.report import contents
-from jaxcam.viewing.runs import MANIFEST, Run, find, layer_shapes, read_sweep
+from jaxcam.viewing.networks import reported
+from jaxcam.viewing.report import contents, index_page
+from jaxcam.viewing.runs import MANIFEST, Run, layer_shapes, read_sweep
 
 MARK = "atlas.json"
 FOLDER = "report"
@@ -50,8 +53,11 @@ def atlas(
     *,
     probe: Callable[[Run], Probe] | None = None,
     progress: bool = False,
+    network: str | None = None,
 ) -> Path:
     """Builds a folder of pages about a run: network, layers, units, classes, studies.
+
+    Of several networks each gets a folder of pages of its own inside, and the first page is their index.
 
     It opens from a disk: data are in scripts, maps in contact sheets that are loaded when they are looked at, and the
     browser is forbidden to fetch anything else. Building goes on where it was stopped, and what was computed for an
@@ -62,6 +68,7 @@ def atlas(
         out: the folder; by default report in `run_dir`. An atlas that is there is replaced.
         probe: opens the network that a sweep was made of; without it units show the maps that the sweep keeps.
         progress: whether to show a bar on stderr.
+        network: the only one to show, by the name that the index has for it.
 
     Returns:
         The path of its first page, index.html.
@@ -75,15 +82,44 @@ def atlas(
         ...
         ValueError: there is no run directory no/such/run; jaxcam demo --out no/such/run makes one
     """
-    runs = find(run_dir)
+    networks = reported(run_dir, network)
     target = Path(out) if out is not None else Path(run_dir) / FOLDER
     check_place(target)
-    page = contents(runs, run_dir)
+    several = len(networks) > 1
+    index = "../index.html" if several else None
+    pages = [contents(entry.runs, run_dir, name=entry.name, index=index) for entry in networks]
     building = target.with_name(f".{target.name}.building")
-    building.mkdir(parents=True, exist_ok=True)
-    for left in building.iterdir():  # by a build that was stopped; its maps are looked at below
-        if left.name != "maps":
+    folders = [entry.folder for entry in networks] if several else ["."]
+    clear_but(building, folders if several else ["maps"])
+    for entry, page, folder in zip(networks, pages, folders, strict=True):
+        clear_but(building / folder, ["maps"])
+        _build(building / folder, target / folder, entry.runs, page, probe, progress=progress)
+    if several:
+        files = [f"{folder}/index.html" for folder in folders]
+        (building / "index.html").write_text(index_page(networks, pages, files), "utf-8")
+    (building / MARK).write_text(json.dumps({"title": "an atlas of jaxcam", "jaxcam": __version__}), "utf-8")
+    _replace(target, building)
+    return target / "index.html"
+
+
+def clear_but(folder: Path, names: Sequence[str]) -> None:
+    """Makes a folder, or removes what a build that was stopped left in it; its maps may still be of use."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.iterdir():
+        if left.name not in names:
             shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+
+def _build(
+    building: Path,
+    target: Path,
+    runs: Sequence[Run],
+    page: dict[str, Any],
+    probe: Callable[[Run], Probe] | None,
+    *,
+    progress: bool,
+) -> None:
+    """Writes the pages of one network, using the maps of an earlier atlas where they are of the same sweep."""
     shown = []
     for index, run in enumerate(run for run in runs if run.command == "neurons"):
         sweep, asked = read_sweep(run), probe(run) if probe else Probe()
@@ -102,10 +138,7 @@ def atlas(
         if not layers:
             layers, edges = chain(sweep.layers, layer_shapes(sweep))
         shown.append(Shown(index, run, sweep, page["sweeps"][index], sheets, layers, edges, asked.note, real))
-    pages.write(building, page, runs, shown)
-    (building / MARK).write_text(json.dumps({"title": "an atlas of jaxcam", "jaxcam": __version__}), "utf-8")
-    _replace(target, building)
-    return target / "index.html"
+    write_pages(building, page, runs, shown)
 
 
 def check_place(target: Path) -> None:
