@@ -7,13 +7,15 @@ from typing import Any
 
 import numpy as np
 
+from jaxcam.cli.networks import Network
 from jaxcam.cli.run_directory import describe
 from jaxcam.data import Dataset
 from jaxcam.files import write_atomically
-from jaxcam.neurons import class_averages, confidences
-from jaxcam.neurons.averages import KINDS, log_odds
+from jaxcam.neurons import ClassAverages, average_classes, log_odds
+from jaxcam.neurons.averages import KINDS
 
-Arrays = dict[str, np.ndarray]
+ADVICE = "try more --steps or a lower --threshold"
+"""Where ascent did not reach its threshold."""
 
 
 def checked_kinds(kinds: Sequence[str]) -> list[str]:
@@ -33,12 +35,12 @@ def checked_kinds(kinds: Sequence[str]) -> list[str]:
 
 
 def compute(
-    model: Any, dataset: Dataset, kinds: Sequence[str], *, k: int, threshold: float, steps: int, progress: bool
-) -> tuple[Arrays, Arrays]:
-    """Averages of several kinds, with one pass of the network over the data, and its confidences in them.
+    network: Network, dataset: Dataset, kinds: Sequence[str], *, k: int, threshold: float, steps: int, progress: bool
+) -> dict[str, ClassAverages]:
+    """Averages of several kinds, with one pass of the network over the data, and what was done to each.
 
     Args:
-        model: (n, h, w, c) -> (n, classes of the data).
+        network: from `select_outputs`.
         dataset: the images.
         kinds: of `KINDS`.
         k: images for "most" and "least".
@@ -47,35 +49,33 @@ def compute(
         progress: show bars.
 
     Returns:
-        For each kind the averages (classes, h, w, c), and the confidences (classes, classes).
+        For each kind the averages.
 
     Raises:
-        ValueError: as `class_averages`.
+        ValueError: as `average_classes`.
     """
-    images, labels, names = dataset
+    images, classes, _ = dataset
+    labels = network.labels(classes)
     ranking = None
     if {"most", "least"} & set(kinds):
         check_counts(dataset, k)
-        ranking = log_odds(model, images, labels, progress=progress)
-    averages = {
-        kind: np.asarray(
-            class_averages(
-                images,
-                labels,
-                kind,
-                model,
-                k=k,
-                ranking=ranking if kind in ("most", "least") else None,
-                classes=range(len(names)),
-                names=names,
-                threshold=threshold,
-                steps=steps,
-                progress=progress,
-            )
+        ranking = log_odds(network.model, images, labels, progress=progress)
+    return {
+        kind: average_classes(
+            images,
+            labels,
+            kind,
+            network.model,
+            k=k,
+            ranking=ranking if kind in ("most", "least") else None,
+            classes=network.outputs,
+            names=network.output_names(),
+            threshold=threshold,
+            steps=steps,
+            progress=progress,
         )
         for kind in kinds
     }
-    return averages, {kind: np.asarray(confidences(model, average)) for kind, average in averages.items()}
 
 
 def check_counts(dataset: Dataset, k: int) -> None:

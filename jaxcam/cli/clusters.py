@@ -70,9 +70,10 @@ def clusters(ctx: click.Context, out: Path, overwrite: bool, quiet: bool, **give
         )
     with run:
         images = dataset.images[own]
+        output = network.outputs[target]
         maps = np.concatenate(
             [
-                np.asarray(lrp(network.model, jax.numpy.asarray(part), target, composite=given["composite"]))[:count]
+                np.asarray(lrp(network.model, jax.numpy.asarray(part), output, composite=given["composite"]))[:count]
                 for _, part, count in in_batches(images, given["batch"])
             ]
         )

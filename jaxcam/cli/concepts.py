@@ -101,7 +101,7 @@ def concepts(ctx: click.Context, out: Path, overwrite: bool, quiet: bool, **give
         found = studies.concepts(
             network.model,
             own,
-            target,
+            network.outputs[target],
             pictures,
             others,
             layers=layers,

@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxcam.cli.run_directory import MANIFEST
 from jaxcam.neurons import open_sweep
+from jaxcam.neurons.candidates import Candidates
 from jaxcam.neurons.pruning_table import read_pruning
 from jaxcam.viewing import reading
 from jaxcam.viewing.figures.style import short_names
@@ -28,11 +29,14 @@ def findings(demo: Path) -> list[str]:
     similarity = {layer: sweep.similarity(layer) for layer in sweep.layers}
     dead = {layer: sweep.dead(layer) for layer in sweep.layers}
     own = {kind: np.array(values) for kind, values in results["averages"]["own_confidence"].items()}
+    known = Candidates.of_manifest(manifest(demo / "averages"))
+    assert known is not None
     unsure = sweep.classes[int(own["least"].argmin())]
     network = f"AlexNet names {results['train']['test_accuracy']:.1%} of the digits it was not trained on correctly."
     averages = (
-        f"It is at least {own['simple'].min():.3f} sure of the mean image of a class, {own['most'].min():.3f} of the "
-        f"mean of the images it is surest of, {own['least'].min():.3f} of those it is least sure of (“{unsure}”)."
+        f"It is at least {own['simple'].min():.3f} sure of the stretched mean of a class, {own['most'].min():.3f} of "
+        f"the plain mean of the images it is surest of, {own['least'].min():.3f} of those it is least sure of "
+        f"(“{unsure}”); softmax over {known.words}."
     )
     layers = short_names(sweep.layers)
     pruned = pruning_table(read_pruning(demo / "prune" / "pruning.csv"))

@@ -49,6 +49,7 @@ from jaxcam.cli.run_directory import RunDirectory
 @options.data(None)
 @click.option("--split", type=click.Choice(["train", "test"]), default="train", show_default=True)
 @options.outputs
+@options.candidates("the softmax of the loss")
 @click.option("--seed", metavar="N", type=options.SEED, default=0, show_default=True, help="Of the directions.")
 @click.option("--batch", metavar="N", type=options.Whole(1), default=100, show_default=True, help="Images at once.")
 @click.option(

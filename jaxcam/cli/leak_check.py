@@ -55,6 +55,8 @@ from jaxcam.cli.run_directory import RunDirectory
 @click.option("--samples", metavar="N", type=options.Whole(1), default=1000, show_default=True, help="Of LIME.")
 @click.option("--seed", metavar="N", type=options.SEED, default=0, show_default=True)
 @click.option("--batch", metavar="N", type=options.Whole(1), default=32, show_default=True, help="Images at once.")
+@options.outputs
+@options.candidates("the accuracy")
 @click.option("--image-size", metavar="PIXELS", type=options.Whole(1), help="As in jaxcam train.")
 @options.out
 @options.quiet
@@ -86,13 +88,14 @@ def leak_check(ctx: click.Context, out: Path, overwrite: bool, quiet: bool, **gi
         first = next(iter(found.checks.values()))
         images = found.images[first.explained]
         write_npz(out / "maps.npz", {**maps, "images": images, "explained": first.explained, "region": found.region})
-        figures.save(figures.leaks(found.checks), out / "leaks.png")
+        figures.save(figures.leaks(found.checks, among=found.candidates.words), out / "leaks.png")
         shown = {name: values[:8] for name, values in maps.items()}
         figures.save(figures.contact_sheet(images[:8], shown, channels="absolute"), out / "sheet.png")
-        run.finish(model=found.model, data=found.data, seed=given["seed"], results={"checks": rows})
+        results = {"checks": rows, "candidates": found.candidates.to_dict()}
+        run.finish(model=found.model, data=found.data, seed=given["seed"], results=results)
     click.echo(table(*suspicions.said(rows)))
     click.echo(
         f"\nthe region is {first.area:.1%} of the image; × area: how many times that it has of the attribution; "
-        f"accuracy on {first.count} images\n\n{out}"
+        f"accuracy on {first.count} images, among {found.candidates.words}\n\n{out}"
     )
-    return {"checks": rows}
+    return results

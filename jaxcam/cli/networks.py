@@ -6,18 +6,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from flax import nnx
 
 from jaxcam import models
 from jaxcam.cli.factories import is_factory, made_by, meant_as_factory
 from jaxcam.cli.relocated import factory_roots, relocated
 from jaxcam.cli.run_directory import MANIFEST, describe
-from jaxcam.cli.weighing import Selected, fingerprint, parameters
+from jaxcam.cli.weighing import fingerprint, parameters
 from jaxcam.data import Dataset
 from jaxcam.models import sources
 from jaxcam.models.fitting import recognize
 from jaxcam.models.loading import SmallFormWarning, is_path
 from jaxcam.models.registry import check_name
+from jaxcam.neurons.candidates import Candidates, Selected, restrict
 
 WEIGHTS = "model.safetensors"
 
@@ -32,6 +34,8 @@ class Network:
         origin: what a manifest says of where it came from.
         image_size: height and width it takes, in pixels; None where it does not say.
         names: of its outputs, where it says.
+        candidates: which of its outputs are the classes of the data it is asked about, and which compete; None until
+            that is known.
         trained: the options of `jaxcam train`, as far as they are known.
         source: the arguments of `open_network` that open it again.
     """
@@ -43,6 +47,23 @@ class Network:
     names: tuple[str, ...] | None = None
     trained: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     source: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    candidates: Candidates | None = None
+
+    @property
+    def outputs(self) -> tuple[int, ...]:
+        """For each class of the data the place of its output among those of `model`."""
+        assert self.candidates is not None, "which outputs the classes are is found out by select_outputs"
+        return self.candidates.columns
+
+    def labels(self, classes: Any) -> np.ndarray:
+        """Numbers of the data's classes as numbers of the model's outputs."""
+        return np.array(self.outputs, np.int64)[np.asarray(classes)]
+
+    def output_names(self) -> tuple[str, ...]:
+        """What each of the model's outputs is called, "class i" where nobody says."""
+        assert self.candidates is not None
+        names = self.names or ()
+        return tuple(names[i] if i < len(names) and names[i] else f"class {i}" for i in range(self.candidates.count))
 
     def describe(self) -> dict[str, Any]:
         """What manifests and stores say about the network."""
@@ -229,10 +250,24 @@ def named(model: Any, origin: Mapping[str, Any]) -> Network:
     return Network(model, model.config.name, origin, model.config.image_size)
 
 
-def selected(network: Network, outputs: Sequence[int], names: tuple[str, ...]) -> Network:
-    """The network with these of its outputs only, and their names."""
-    model, origin = Selected(network.model, tuple(outputs)), {**network.origin, "outputs": list(outputs)}
-    return dataclasses.replace(network, model=model, origin=origin, names=names)
+def selected(network: Network, candidates: Candidates, classes: tuple[str, ...]) -> Network:
+    """The network that is asked about some classes: with all its outputs, or with theirs only where only they compete.
+
+    Args:
+        network: with all its outputs.
+        candidates: which outputs are the classes, and which compete.
+        classes: names of the classes, in the order of their outputs.
+    """
+    origin = dict(network.origin)
+    if candidates.outputs != tuple(range(candidates.available or 0)):
+        origin["outputs"] = list(candidates.outputs)
+    origin["candidates"] = candidates.to_dict()
+    if candidates.kind == "data" and "outputs" in origin:
+        model = restrict(network.model, candidates.outputs)
+        return dataclasses.replace(network, model=model, origin=origin, names=classes, candidates=candidates)
+    named = dict(enumerate(network.names or ())) | dict(zip(candidates.outputs, classes, strict=True))
+    names = tuple(named.get(i, "") for i in range(max(named) + 1))
+    return dataclasses.replace(network, origin=origin, names=names, candidates=candidates)
 
 
 def refuse(what: str, **options: Any) -> None:

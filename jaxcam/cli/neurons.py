@@ -63,10 +63,9 @@ from jaxcam.cli.run_directory import RunDirectory
 )
 @options.network("that of --averages")
 @options.data(None)
-@click.option(
-    "-k", "--images", metavar="K", type=options.Whole(1), default=50, show_default=True, help="Of most and least."
-)
+@options.KEPT
 @options.outputs
+@options.candidates("the softmax by which images are chosen for most and least (with --averages: as in that run)")
 @click.option(
     "--precision",
     type=click.Choice(["float32", "tensorfloat32", "bfloat16"]),
@@ -115,13 +114,15 @@ def neurons(ctx: click.Context, out: Path, overwrite: bool, quiet: bool, **given
     from jaxcam.neurons import sweep
     from jaxcam.program.memory import peak_bytes
 
-    network, average, classes, described = asked(given, progress=bars(quiet))
+    averages = asked(given, progress=bars(quiet))
+    network, classes, described = averages.network, averages.classes, averages.data
     measure = functools.partial(
         sweep,
         network.model,
-        average,
+        averages.images,
         out / "sweep.zarr",
         classes=classes,
+        outputs=network.outputs,
         layers=list(dict.fromkeys(given["layer"])) or None,
         rule=given["rule"],
         against=given["against"],
@@ -147,11 +148,16 @@ def neurons(ctx: click.Context, out: Path, overwrite: bool, quiet: bool, **given
         found = measure()
         write_similarity(out / "similarity.csv", found)
         draw(found, out)
-        results = {**results_of(found), "memory": {"budget": given["memory"], "peak": peak_bytes()}}
+        results = {
+            **results_of(found),
+            "memory": {"budget": given["memory"], "peak": peak_bytes()},
+            "pictures": averages.pictures,
+        }
         if given["precision"] != "float32":
-            results["precision"] = precision_changes(network.model, found)
+            results["precision"] = precision_changes(network, found)
         run.finish(model=network.describe(), data=described, seed=network.trained.get("seed"), results=results)
-    click.echo(f"{summary(results)}\n\n{out}")
+    missed = averages.missed()
+    click.echo(f"{summary(results)}\n{missed}\n{out}" if missed else f"{summary(results)}\n\n{out}")
     return results
 
 

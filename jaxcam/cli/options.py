@@ -200,6 +200,34 @@ def outputs(command: Decorated) -> Decorated:
     )(command)
 
 
+def candidates(what: str) -> Callable[[Decorated], Decorated]:
+    """`--candidates`.
+
+    Args:
+        what: the outputs compete in.
+    """
+    return click.option(
+        "--candidates",
+        type=click.Choice(["all", "data"]),
+        default="all",
+        show_default=True,
+        help=f"Which of the network's outputs compete in {what}: all, or those of the data's classes only. They differ "
+        "where the network has more outputs than the data has classes.",
+    )
+
+
+KEPT = click.option(
+    "-k",
+    "--images",
+    metavar="K",
+    type=Whole(1),
+    default=50,
+    show_default=True,
+    help="How many images are averaged for most and least.",
+)
+"""`-k`, of class averages."""
+
+
 def limit(command: Decorated) -> Decorated:
     """`--limit`, of photographs without classes."""
     return click.option("--limit", metavar="N", type=Whole(1), help="At most N images, evenly from all.")(command)

@@ -1,5 +1,6 @@
 """Which outputs of a network stand for the classes of the data."""
 
+import dataclasses
 import difflib
 
 from jaxcam.cli.calling import count_classes
@@ -7,19 +8,22 @@ from jaxcam.cli.classes import NUMBER, spoken
 from jaxcam.cli.imagenet import IMAGENET, output_of
 from jaxcam.cli.networks import Network, selected
 from jaxcam.data import Dataset
+from jaxcam.neurons.candidates import Candidates, Selected
 
 
-def select_outputs(network: Network, data: Dataset, given: str | None) -> Network:
-    """The network with one output for each class of the data, in their order.
+def select_outputs(network: Network, data: Dataset, given: str | None, candidates: str = "all") -> Network:
+    """The network that knows which of its outputs each class of the data is.
 
     Args:
         network: any.
         data: what it will be asked about.
         given: the outputs as a user gave them, "281,511", or None to find them: by the names of the network's outputs,
             by ImageNet's numbers, or one to one where there are as many.
+        candidates: which outputs compete in softmax and accuracy: "all", or "data" for those of the data's classes.
 
     Returns:
-        A network whose model has len(data.names) outputs: the same one where nothing is to be done.
+        A network with `outputs`, the place of each class among the outputs of its model. With "data" its model has
+        len(data.names) outputs, in the order of the classes.
 
     Raises:
         ValueError: it cannot be told which outputs are meant, or the images do not fit.
@@ -34,7 +38,30 @@ def select_outputs(network: Network, data: Dataset, given: str | None) -> Networ
         chosen = [int(part) for part in parts]
         if len(chosen) != len(data.names):
             raise ValueError(f"--outputs names {len(chosen)} outputs, {data.name} has {len(data.names)} classes")
-    return network if chosen == list(range(available)) else selected(network, chosen, data.names)
+    twice = next((output for output in chosen if chosen.count(output) > 1), None)
+    if twice is not None:
+        same = [name for name, output in zip(data.names, chosen, strict=True) if output == twice]
+        raise ValueError(
+            f"{data.name} has {len(same)} classes for the one output {twice} of {network.name}, "
+            f"{', '.join(map(repr, same[:5]))}; put their images in one folder, or name an output each with --outputs"
+        )
+    return selected(network, Candidates(candidates, tuple(chosen), available), data.names)
+
+
+def with_candidates(network: Network, data: Dataset, candidates: str) -> Network:
+    """A network whose outputs were selected before, with others that compete.
+
+    Args:
+        network: from `select_outputs` or `open_again`.
+        data: what it will be asked about, of the same classes.
+        candidates: "all" or "data".
+    """
+    assert network.candidates is not None
+    model = network.model
+    model = model.transformed_model if isinstance(model, Selected) else model
+    whole = dataclasses.replace(network, model=model, names=None)
+    available = count_outputs(whole, data)
+    return selected(whole, Candidates(candidates, network.candidates.outputs, available), data.names)
 
 
 def matching(network: Network, data: Dataset, available: int) -> list[int]:

@@ -41,7 +41,8 @@ from jaxcam.cli.run_directory import RunDirectory
 @click.option(
     "--split", metavar="SPLIT", default="test", show_default=True, help="The images whose accuracy is measured."
 )
-@click.option("--batch", metavar="N", type=options.Whole(1), default=256, show_default=True)
+@options.candidates("the accuracy")
+@click.option("--batch", metavar="N", type=options.Whole(1), default=256, show_default=True, help="Images at once.")
 @options.out
 @options.quiet
 @click.pass_context
@@ -54,6 +55,7 @@ def prune(ctx: click.Context, out: Path, overwrite: bool, quiet: bool, **given: 
     run = RunDirectory("prune", out, ctx.params, overwrite=overwrite)
     from jaxcam.cli.class_images import finished_run
     from jaxcam.cli.datasets import open_data
+    from jaxcam.cli.outputs import with_candidates
     from jaxcam.cli.reopened import data_again, open_again, trained_on
     from jaxcam.neurons import open_sweep
     from jaxcam.neurons.pruning import pruning_study
@@ -69,11 +71,14 @@ def prune(ctx: click.Context, out: Path, overwrite: bool, quiet: bool, **given: 
         raise ValueError(
             f"{dataset.name} has other classes than {given['neurons']}, which has {', '.join(sweep.classes)}"
         )
+    network = with_candidates(network, dataset, given["candidates"])
+    known = network.candidates
+    assert known is not None
     with run:
         rows = pruning_study(
             network.model,
             dataset.images,
-            dataset.labels,
+            network.labels(dataset.labels),
             {layer: sweep.similarity(layer) for layer in sweep.layers},
             {layer: sweep.dead(layer) for layer in sweep.layers},
             fraction=given["fraction"],
@@ -84,10 +89,11 @@ def prune(ctx: click.Context, out: Path, overwrite: bool, quiet: bool, **given: 
             progress=bars(quiet),
         )
         write_pruning(out / "pruning.csv", rows)
-        figures.save(figures.pruning(rows), out / "pruning.png")
+        figures.save(figures.pruning(rows, among=known.words), out / "pruning.png")
         summaries = summarize_pruning(rows)
         results = {
             "classes": sweep.classes,
+            "candidates": known.to_dict(),
             "accuracy": summaries[0].none,
             "layers": [
                 {
@@ -99,8 +105,8 @@ def prune(ctx: click.Context, out: Path, overwrite: bool, quiet: bool, **given: 
         }
         run.finish(model=network.describe(), data=described, results=results)
     click.echo(
-        f"accuracy {summaries[0].none:.3f}; without {given['fraction']:.0%} of one layer's units, and without as many "
-        "of its live units:\n"
+        f"accuracy {summaries[0].none:.3f} among {known.words}; without {given['fraction']:.0%} of one layer's units, "
+        "and without as many of its live units:\n"
     )
     ways = ["most similar", "least similar", "random"]
     header = ["layer", "all units:", *ways, "|", "live units, of them:", *ways]

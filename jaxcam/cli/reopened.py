@@ -13,6 +13,7 @@ from jaxcam.cli.relocated import factory_roots, is_name, relocated, tried
 from jaxcam.cli.weighing import fingerprint
 from jaxcam.manifest_paths import ENTRY, locations
 from jaxcam.models.loading import is_path
+from jaxcam.neurons.candidates import Candidates
 
 
 def open_again(
@@ -27,7 +28,7 @@ def open_again(
         weights: where the weights of a network by name are now.
 
     Returns:
-        The network, with the outputs that were selected then.
+        The network, with the outputs that were the classes then, and with those that competed.
 
     Raises:
         ValueError: the network has other weights than it had.
@@ -43,6 +44,7 @@ def open_again(
     else:
         files = weight_files(manifest, run, source["weights"])
     roots = factory_roots(manifest, run, source["spec"]) if not spec and is_factory(source["spec"]) else []
+    known, classes = Candidates.of_manifest(manifest), manifest["results"].get("classes")
     wrong: list[Exception] = []
     for place, file in itertools.product(specs, files):
         try:
@@ -50,8 +52,8 @@ def open_again(
         except (ValueError, OSError) as error:  # told at the end, unless the network is at another place
             wrong.append(error)
             continue
-        if described.get("outputs"):
-            network = selected(network, described["outputs"], tuple(manifest["results"]["classes"]))
+        if known is not None and classes is not None:
+            network = selected(network, known, tuple(classes))
         if fingerprint(network.model) == described["fingerprint"]:
             return network
         again = f"run jaxcam {manifest['command']} again"

@@ -14,6 +14,8 @@ from jaxcam.cli import checkpoints
 from jaxcam.cli.datasets import open_data
 from jaxcam.cli.networks import Network, open_given, open_network
 from jaxcam.cli.outputs import select_outputs
+from jaxcam.data import Dataset
+from jaxcam.neurons.candidates import Candidates
 
 RANDOM = ("first direction", "second direction")
 
@@ -51,20 +53,23 @@ def asked(given: Mapping[str, Any], *, progress: bool) -> Asked:
     network = open_given(given)
     others = [network for _, network in checkpoints.kept(given["model"])] if given["trajectory"] else []
     dataset, described = open_data(network, given["split"], given, progress=progress)
-    network = select_outputs(network, dataset, given["outputs"])
+    network = select_outputs(network, dataset, given["outputs"], given["candidates"])
+    assert network.candidates is not None
     model = prepared(network.model, given["statistics"])
     count = dataset.count
     if given["statistics"] == "batch":  # black images to fill up the last batch would be in its statistics
         count -= count % min(given["batch"], count)
-    loss = studies.classification_loss(dataset.images[:count], dataset.labels[:count], batch=given["batch"])
+    labels = network.labels(dataset.labels[:count])
+    loss = studies.classification_loss(dataset.images[:count], labels, batch=given["batch"])
     options: dict[str, Any] = {"points": given["points"], "chunk": given["chunk"]}
-    where = f"Loss of {network.name} on {count} images of {dataset.name}"
+    where = f"Loss of {network.name} on {count} images of {dataset.name}, softmax over {network.candidates.words}"
     if given["to"] is not None:
         end = open_network(given["to"], image_size=given["image_size"], normalize=given["normalize"])
-        other = prepared(select_outputs(end, dataset, given["outputs"]).model, given["statistics"])
+        other = prepared(like(network, end, dataset, given).model, given["statistics"])
         compute = partial(studies.interpolation, loss, model, other, span=given["span"] or (0.0, 1.0), **options)
         return Asked(network, described, compute, where, ("0: --model, 1: --to", ""))
     if given["trajectory"]:
+        others = [like(network, other, dataset, given) for other in others]
         path = studies.trajectory([prepared(other.model, given["statistics"]) for other in others])
         # The last epoch that was kept is the center: where all steps are measured from.
         center = prepared(others[-1].model, given["statistics"])
@@ -83,6 +88,21 @@ def asked(given: Mapping[str, Any], *, progress: bool) -> Asked:
         **options,
     )
     return Asked(network, described, compute, where, RANDOM)
+
+
+def like(network: Network, other: Network, dataset: Dataset, given: Mapping[str, Any]) -> Network:
+    """Another network, asked about the same classes by the same outputs: one loss serves both.
+
+    Raises:
+        ValueError: its outputs for the classes are others.
+    """
+    other = select_outputs(other, dataset, given["outputs"], given["candidates"])
+    if other.outputs != network.outputs:
+        raise ValueError(
+            f"{other.name} and {network.name} have other outputs for the classes of {dataset.name}, so one loss "
+            "cannot be of both; --candidates data compares them by these classes only"
+        )
+    return other
 
 
 def prepared(model: Any, statistics: str) -> Any:
@@ -107,7 +127,9 @@ def prepared(model: Any, statistics: str) -> Any:
 def results_of(found: studies.Landscape, asked: Asked) -> dict[str, Any]:
     """What the manifest says of a landscape."""
     finite = found.values[np.isfinite(found.values)]
+    assert asked.network.candidates is not None
     return {
+        "candidates": asked.network.candidates.to_dict(),
         "points": list(found.values.shape),
         "span": [[float(axis[0]), float(axis[-1])] for axis in found.axes],
         "center": found.center,
@@ -125,4 +147,6 @@ def summary(results: Mapping[str, Any]) -> str:
         f"loss {results['center']:.4g} at the center, least {results['lowest']['loss']:.4g} at ({at}), "
         f"greatest {results['highest']:.4g}"
     )
-    return text + (f"; {results['not_finite']} points not finite" if results["not_finite"] else "")
+    text += f"; {results['not_finite']} points not finite" if results["not_finite"] else ""
+    known = Candidates.of_manifest({"results": results})
+    return text + (f"\nloss: cross-entropy of the softmax over {known.words}" if known else "")

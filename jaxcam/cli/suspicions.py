@@ -12,23 +12,28 @@ from jaxcam import data, studies, training
 from jaxcam.cli.classes import NUMBER
 from jaxcam.cli.console import bars
 from jaxcam.cli.datasets import open_data, splits
-from jaxcam.cli.networks import new_network, open_network
+from jaxcam.cli.networks import new_network, open_network, refuse
 from jaxcam.cli.options import listed
-from jaxcam.cli.outputs import select_outputs
+from jaxcam.cli.outputs import count_outputs, select_outputs
 from jaxcam.data import Dataset
+from jaxcam.neurons.candidates import Candidates
 from jaxcam.studies import RegionCheck
 from jaxcam.studies.planting import colored, region_mask
 
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """Figures of each network, the images they are of, the region, and what a manifest says of networks and data."""
+    """Figures of each network, the images they are of, the region, and what a manifest says of networks and data.
+
+    With them which outputs competed for the prediction.
+    """
 
     checks: Mapping[str, RegionCheck]
     images: np.ndarray
     region: np.ndarray
     model: Mapping[str, Any]
     data: Mapping[str, Any]
+    candidates: Candidates
 
 
 def plant(given: Mapping[str, Any], quiet: bool) -> Callable[[Path], Found]:
@@ -39,6 +44,10 @@ def plant(given: Mapping[str, Any], quiet: bool) -> Callable[[Path], Found]:
     colors = studies.palette(len(train.names))
     plain, tested = (with_images(d, colored(d.images, colors)) for d in (train, test))
     described: dict[str, Any] = {}
+    available: list[int] = []
+    refuse("a leak that is planted, where networks are made with an output for each class", outputs=given["outputs"])
+    if given["candidates"] != "all":
+        raise ValueError("--candidates is for a trained network and a --region or --mask; leave it out")
 
     def measure(out: Path) -> Found:
         names = iter(("leaking", "clean"))
@@ -50,6 +59,7 @@ def plant(given: Mapping[str, Any], quiet: bool) -> Callable[[Path], Found]:
                 shown = studies.plant(shown, tested.labels, colors, rectangle=rectangle)
             network = new_network(given["model"], plain, convolutions=None, normalize="auto", seed=given["seed"])
             described.update(network.describe())
+            available.append(count_outputs(network, plain))
             training.train(
                 network.model,
                 with_images(plain, images),
@@ -76,7 +86,8 @@ def plant(given: Mapping[str, Any], quiet: bool) -> Callable[[Path], Found]:
         for name in ("leaking", "clean"):
             (out / name / "state.safetensors").unlink(missing_ok=True)
         checks = {"leaking": found.leaking, "clean": found.clean}
-        return Found(checks, found.images, region, described, train.describe())
+        known = Candidates("all", tuple(range(len(train.names))), available[0])
+        return Found(checks, found.images, region, described, train.describe(), known)
 
     return measure
 
@@ -85,7 +96,9 @@ def suspect(given: Mapping[str, Any], quiet: bool) -> Callable[[Path], Found]:
     """Opens the network and reads the data; what is returned measures."""
     network = open_network(given["model"], image_size=given["image_size"])
     dataset, described = open_data(network, "test", given, progress=bars(quiet))
-    network = select_outputs(network, dataset, None)
+    network = select_outputs(network, dataset, given["outputs"], given["candidates"])
+    known = network.candidates
+    assert known is not None
     size = dataset.images.shape[1:3]
     if given["mask"] is not None and given["region"] is not None:
         raise ValueError("--mask and --region both say where to look; give one of them")
@@ -96,8 +109,9 @@ def suspect(given: Mapping[str, Any], quiet: bool) -> Callable[[Path], Found]:
     region = region_mask(wanted, size)
 
     def measure(out: Path) -> Found:
-        check = studies.region_check(network.model, dataset.images, dataset.labels, region, **common(given))
-        return Found({network.name: check}, dataset.images, region, network.describe(), described)
+        labels = network.labels(dataset.labels)
+        check = studies.region_check(network.model, dataset.images, labels, region, **common(given))
+        return Found({network.name: check}, dataset.images, region, network.describe(), described, known)
 
     return measure
 

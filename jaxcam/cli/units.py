@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,36 @@ from jaxcam.cli.outputs import select_outputs
 from jaxcam.cli.reopened import data_again, open_again
 from jaxcam.files import write_atomically
 from jaxcam.neurons import MEASURES, Sweep, changes, similarity
+from jaxcam.neurons.average_record import missed
 from jaxcam.neurons.prune import peak_layer
 from jaxcam.viewing import figures
 
 
-def asked(given: Mapping[str, Any], *, progress: bool) -> tuple[Network, np.ndarray, tuple[str, ...], dict[str, Any]]:
-    """The network, the class averages it is asked about, their names, and what a manifest says of the data.
+@dataclass(frozen=True)
+class Averages:
+    """The class averages that a network is asked about.
+
+    Attributes:
+        network: which knows its outputs for the classes.
+        images: (classes, h, w, c).
+        classes: their names.
+        data: what a manifest says of it.
+        pictures: by the kind of average what was done to each; empty where an old run does not say.
+    """
+
+    network: Network
+    images: np.ndarray
+    classes: tuple[str, ...]
+    data: dict[str, Any]
+    pictures: dict[str, Any]
+
+    def missed(self) -> str:
+        """A sentence where ascent did not reach its threshold, else nothing."""
+        return next((text for one in self.pictures.values() if (text := missed(one, self.classes))), "")
+
+
+def asked(given: Mapping[str, Any], *, progress: bool) -> Averages:
+    """The network and the class averages it is asked about.
 
     Raises:
         ValueError: neither a network nor averages are given, or they do not belong together.
@@ -30,18 +54,20 @@ def asked(given: Mapping[str, Any], *, progress: bool) -> tuple[Network, np.ndar
     kind = given["average"]
     if given["averages"] is not None:
         refuse("--averages, which has it", **{name: given[name] for name in ("data", "outputs")})
+        refuse("--averages, which has it", candidates=None if given["candidates"] == "all" else given["candidates"])
         average, manifest = read_average(given["averages"], kind)
         network = open_again(manifest, given["averages"], given["model"], weights=given["weights"])
-        return network, average, tuple(manifest["results"]["classes"]), data_again(manifest, given["averages"])
+        data = data_again(manifest, given["averages"])
+        pictures = {name: one for name, one in manifest["results"].get("pictures", {}).items() if name == kind}
+        return Averages(network, average, tuple(manifest["results"]["classes"]), data, pictures)
     if given["model"] is None:
         raise ValueError("give --averages RUN, or --model for a network whose averages are to be computed")
     network = open_given(given)
     dataset, described = open_data(network, "train", given, progress=progress)
-    network = select_outputs(network, dataset, given["outputs"])
-    averages, _ = compute(
-        network.model, dataset, [kind], k=given["images"], threshold=0.99, steps=200, progress=progress
-    )
-    return network, averages[kind], dataset.names, described
+    network = select_outputs(network, dataset, given["outputs"], given["candidates"])
+    found = compute(network, dataset, [kind], k=given["images"], threshold=0.99, steps=200, progress=progress)
+    pictures = {name: one.to_dict() for name, one in found.items()}
+    return Averages(network, np.asarray(found[kind].images), dataset.names, described, pictures)
 
 
 def without_places(described: Mapping[str, Any]) -> dict[str, Any]:
@@ -119,17 +145,17 @@ def results_of(sweep: Sweep) -> dict[str, Any]:
     }
 
 
-def precision_changes(model: Any, sweep: Sweep) -> dict[str, Any]:
+def precision_changes(network: Network, sweep: Sweep) -> dict[str, Any]:
     """What the sweep's precision changed: its first class, measured in float32 as well, layer by layer."""
     attrs = sweep.attrs
     exact = similarity(
-        model,
+        network.model,
         sweep.average[:1],
         sweep.layers,
         rule=attrs["rule"],
         against=attrs["against"],
         metric=attrs["metric"],
-        target=0,
+        target=network.outputs[0],
         steps=attrs.get("steps", 32),
     )
     found = {layer: sweep.similarity(layer)[0] for layer in sweep.layers}

@@ -1,6 +1,5 @@
 """A model's arrays: their names, how many numbers they hold, and a fingerprint that tells one training from another."""
 
-import dataclasses
 import hashlib
 from collections.abc import Sequence
 from typing import Any
@@ -10,20 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from jaxcam.neurons.candidates import Selected
 from jaxcam.program.layers import path_name, study
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Selected:
-    """x ↦ some of a model's outputs, in another order: those that stand for the classes of the data."""
-
-    # Known to the program room under this name, so that layers keep the names they had.
-    transformed_model: Any
-    outputs: tuple[int, ...] = dataclasses.field(metadata={"static": True})
-
-    def __call__(self, x: Any) -> Any:
-        return self.transformed_model(x)[:, np.array(self.outputs)]
 
 
 def arrays_of(model: Any) -> list[tuple[str, Any]]:

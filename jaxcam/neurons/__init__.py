@@ -1,6 +1,9 @@
 """Every unit of every layer: what it saw, how similar that is to a class, and what the network is without it."""
 
-from jaxcam.neurons.averages import class_averages, confidences, log_odds
+from jaxcam.neurons.average_record import ClassAverages
+from jaxcam.neurons.averages import average_classes, class_averages
+from jaxcam.neurons.candidates import restrict
+from jaxcam.neurons.confidence import confidences, log_odds
 from jaxcam.neurons.hosts import Processes, ProcessLost, join
 from jaxcam.neurons.measures import MEASURES, Measure, measure
 from jaxcam.neurons.precision import PRECISIONS, Change, changes
@@ -15,12 +18,14 @@ __all__ = [
     "MEASURES",
     "PRECISIONS",
     "Change",
+    "ClassAverages",
     "Measure",
     "ProcessLost",
     "Processes",
     "PruningRow",
     "PruningSummary",
     "Sweep",
+    "average_classes",
     "changes",
     "class_averages",
     "confidences",
@@ -33,6 +38,7 @@ __all__ = [
     "prune",
     "pruning_study",
     "read_pruning",
+    "restrict",
     "similarity",
     "summarize_pruning",
     "sweep",

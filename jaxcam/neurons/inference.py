@@ -74,8 +74,8 @@ def evaluate(
         yield rows, values
 
 
-def check_outputs(static: Static, arrays: list[Any], shape: tuple[int, ...], labels: np.ndarray) -> None:
-    """Raises unless the model gives logits (n, k) with one for each label."""
+def check_outputs(static: Static, arrays: list[Any], shape: tuple[int, ...], labels: np.ndarray) -> int:
+    """How many logits the model gives; raises unless they are (n, k) with one for each label."""
     outputs = jax.eval_shape(logits, static, arrays, jax.ShapeDtypeStruct(shape, jnp.float32))
     got = getattr(outputs, "shape", None)
     if got is None or len(got) != 2 or got[0] != shape[0]:
@@ -85,6 +85,7 @@ def check_outputs(static: Static, arrays: list[Any], shape: tuple[int, ...], lab
     check_size(static.join(arrays), shape)
     if labels.max() >= got[1]:
         raise ValueError(f"the model has {got[1]} outputs, but labels go up to {labels.max()}")
+    return int(got[1])
 
 
 @partial(jax.jit, static_argnums=0)

@@ -19,6 +19,7 @@ from jaxtyping import Array, Bool, Float, Num
 from rich.console import Console
 from rich.progress import Progress
 
+from jaxcam.neurons.candidates import compete
 from jaxcam.neurons.inference import check_images, check_labels, check_outputs, padded_batches
 from jaxcam.neurons.measures import measure
 from jaxcam.neurons.prune import along_units
@@ -40,6 +41,7 @@ def pruning_study(
     seeds: int = 5,
     layers: Sequence[str] | None = None,
     metric: str = "cosine",
+    candidates: Sequence[int] | None = None,
     batch: int = 256,
     progress: bool = True,
 ) -> list[PruningRow]:
@@ -52,22 +54,23 @@ def pruning_study(
     Args:
         model: x (n, h, w, c) -> logits (n, k).
         images: (n, h, w, c) floating point, test images.
-        labels: (n,) integers.
+        labels: (n,) integers, the model's output for each image.
         similarity: for each layer (k, u), values of the metric per class and unit.
         dead: for each layer (k, u), True where the class's average does not activate the unit.
         fraction: share of units to remove, in [0, 1].
         seeds: how many random choices, seeds 0, 1, …; a choice depends on seed, layer name and number of units only.
         layers: the layers to study; all of `similarity` if None.
         metric: the measure of `similarity`, which says whether larger means more similar.
+        candidates: the model's outputs that compete: the largest of them is the prediction; None for all of them.
         batch: images in the model at a time.
         progress: whether to show a progress bar on stderr.
 
     Returns:
-        For each layer 5 + 2 · seeds rows.
+        For each layer 5 + 2 · seeds rows; each says how many outputs competed.
 
     Raises:
-        ValueError: unknown layer or metric, arrays of another shape than the layer, NaN, labels that do not fit,
-            impossible options.
+        ValueError: unknown layer or metric, arrays of another shape than the layer, NaN, labels that do not fit
+            the outputs or the candidates, impossible options.
         TypeError: images are not floating point, or labels are not integers.
 
     Paper: section 5.2 of the thesis on class average images (40 %).
@@ -90,9 +93,9 @@ def pruning_study(
     chosen = list(similarity if layers is None else layers)
     _check_layers(model, images, chosen, similarity, dead)
     images = np.asarray(images) if isinstance(images, jax.Array) else images
-    labels = np.asarray(labels)
+    model, labels = compete(model, labels, candidates)
     arrays, static = split(model)
-    check_outputs(static, arrays, (1, *images.shape[1:]), labels)
+    competing = check_outputs(static, arrays, (1, *images.shape[1:]), labels)
 
     rows = []
     with Progress(console=Console(stderr=True), transient=True, disable=not progress) as bar:
@@ -110,7 +113,8 @@ def pruning_study(
                 bar.advance(task, part.stop - part.start)
             for (which, seed, _), place in zip(removals, places.ravel(), strict=True):
                 accuracy = int(hits[place]) / images.shape[0]
-                rows.append(PruningRow(layer, len(live), int(live.sum()), which, seed, float(fraction), accuracy))
+                units = (layer, len(live), int(live.sum()))
+                rows.append(PruningRow(*units, which, seed, float(fraction), accuracy, competing))
     return rows
 
 

@@ -28,6 +28,7 @@ class PruningRow:
         seed: of a random choice; None for the others.
         fraction: share of the units (of the live units) removed.
         accuracy: share of the images classified correctly, in [0, 1].
+        competing: among how many outputs the largest was the answer; None where an older table does not say.
     """
 
     layer: str
@@ -37,6 +38,7 @@ class PruningRow:
     seed: int | None
     fraction: float
     accuracy: float
+    competing: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,7 +128,8 @@ def write_pruning(path: str | os.PathLike[str], rows: Sequence[PruningRow]) -> P
         rows: of `pruning_study`.
 
     Returns:
-        The path written. `seed` is empty where there is none; numbers are written so that they read back the same.
+        The path written. `seed` and `competing` are empty where there is none; numbers are written so that they read
+        back the same.
 
     Raises:
         OSError: the file cannot be written.
@@ -152,7 +155,7 @@ def read_pruning(path: str | os.PathLike[str]) -> list[PruningRow]:
         path: the CSV file.
 
     Returns:
-        Its rows.
+        Its rows. Tables of before have no column `competing`.
 
     Raises:
         ValueError: it has other columns, or a line does not read; the message names file and line.
@@ -168,7 +171,7 @@ def read_pruning(path: str | os.PathLike[str]) -> list[PruningRow]:
     columns = [field.name for field in dataclasses.fields(PruningRow)]
     with open(path, newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
-        if reader.fieldnames != columns:
+        if reader.fieldnames not in (columns, columns[:-1]):
             raise ValueError(f"{path} is no table of a pruning study; its columns are not {','.join(columns)}")
         rows = []
         for line in reader:
@@ -181,8 +184,10 @@ def read_pruning(path: str | os.PathLike[str]) -> list[PruningRow]:
                     int(line["seed"]) if line["seed"] else None,
                     float(line["fraction"]),
                     float(line["accuracy"]),
+                    int(line["competing"]) if line.get("competing") else None,
                 )
-                if row.which not in WHICH or None in line:
+                # A cell too many is under None, a cell too few is None.
+                if row.which not in WHICH or None in line or None in line.values():
                     raise ValueError
             except (TypeError, ValueError) as error:
                 raise ValueError(f"{path}, line {reader.line_num}: not a row of a pruning study") from error

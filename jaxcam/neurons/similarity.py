@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxcam.attribution.asking import check_batch, check_finite
-from jaxcam.neurons.averages import Images
+from jaxcam.neurons.confidence import Images
 from jaxcam.neurons.engine import Engine, LayerUnits, check_rule
 from jaxcam.neurons.measures import Measure, measure
 from jaxcam.neurons.passes import maps_in_chunks, prepare

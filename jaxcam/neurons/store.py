@@ -224,7 +224,7 @@ def _check_same(path: Path, there: dict[str, Any], here: dict[str, Any]) -> None
     for key in ("model", "averages"):
         if there["identity"].get(key) != here["identity"].get(key):
             differing.append(f"another {key.rstrip('s')}" if key == "model" else "other class averages")
-    for key in ("rule", "against", "metric", "steps", "precision", "classes", "versions"):
+    for key in ("rule", "against", "metric", "steps", "precision", "classes", "outputs", "versions"):
         if there.get(key) != here.get(key):
             differing.append(f"{key} {there.get(key)} instead of {here.get(key)}")
     if there.get("layers") != here.get("layers"):

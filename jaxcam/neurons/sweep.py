@@ -23,8 +23,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from skimage.measure import block_reduce
 
-from jaxcam.neurons.averages import Images, confidences
 from jaxcam.neurons.budget import chunk_memory
+from jaxcam.neurons.candidates import checked
+from jaxcam.neurons.confidence import Images, confidences
 from jaxcam.neurons.engine import Engine, LayerUnits
 from jaxcam.neurons.hosts import Crew, Item, Processes
 from jaxcam.neurons.measures import Measure, measure
@@ -38,6 +39,7 @@ def sweep(
     out: str | Any,
     *,
     classes: Sequence[str] | None = None,
+    outputs: Sequence[int] | None = None,
     layers: Sequence[str] | None = None,
     rule: str = "guided",
     against: str = "image",
@@ -57,10 +59,11 @@ def sweep(
 
     Args:
         model: any callable `x -> outputs`.
-        averages: one image for each class (k, h, w, c), as the model takes them; output i of the model is class i.
+        averages: one image for each class (k, h, w, c), as the model takes them.
         out: the store's path, a directory `*.zarr`. If it holds an unfinished sweep of the same model, averages and
             options, that one is continued; a finished one is returned as it is.
         classes: the classes' names; by default "0", "1", …
+        outputs: the model's output for each class; by default 0, 1, …
         layers: names that `jc.layers` lists; None for every convolution.
         rule: "guided", "gradient", "deconv" or "integrated".
         against: "image" (method one) or "confidence" (method two).
@@ -100,13 +103,18 @@ def sweep(
     averages = np.asarray(averages)
     names = [str(i) for i in range(len(averages))] if classes is None else [str(name) for name in classes]
     _check(averages, names)
+    targets = tuple(range(len(averages))) if outputs is None else checked(outputs)
+    if len(targets) != len(averages):
+        raise ValueError(f"{len(averages)} class averages need an output of the model each; got {len(targets)}")
     averages, chosen = averages.astype(np.float32), measure(metric)
     engine = Engine(model, (1, *averages.shape[1:]), layers, rule, steps=steps, precision=precision)
-    references = np.asarray(reference(model, jnp.asarray(averages), against, rule, list(range(len(averages))), steps))
+    references = np.asarray(reference(model, jnp.asarray(averages), against, rule, list(targets), steps))
     confidence = np.asarray(confidences(model, averages))  # what fails, fails before there is a store
     options: dict[str, Any] = {"rule": rule, "against": against, "metric": metric, "precision": precision}
     if rule == "integrated":
         options["steps"] = steps
+    if targets != tuple(range(len(averages))):
+        options["outputs"] = list(targets)
     chunks = chunk_memory(memory)
     make = functools.partial(
         Store.create_or_continue,

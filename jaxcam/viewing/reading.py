@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from jaxcam.viewing.tables import Deadness, Pruned, Spread, class_mean
+from jaxcam.viewing.tables import Deadness, Pruned, Spread, class_mean, decimals
 
 MORE_THAN_CHANCE = 2.0
 SMALL_IS_GOOD = {"deletion": True, "insertion": False, "average_drop": True, "average_increase": False}
@@ -58,20 +58,43 @@ def per_class(accuracies: Mapping[str, float]) -> str:
     return f"The easiest class is “{best}” ({accuracies[best]:.1%}), the hardest “{worst}” ({accuracies[worst]:.1%})."
 
 
-def confidence(values: Float[np.ndarray, "k k"], classes: Sequence[str]) -> str:
+def confidence(
+    values: Float[np.ndarray, "k o"],
+    classes: Sequence[str],
+    *,
+    outputs: Sequence[int] | None = None,
+    names: Sequence[str] | None = None,
+    among: str = "",
+) -> str:
     """How many class averages the network recognizes, and one that it does not.
+
+    Args:
+        values: a softmax over o outputs for the average of each class.
+        classes: their names.
+        outputs: the column of each class; by default 0, 1, …
+        names: of all outputs; by default those of the classes.
+        among: which outputs the softmax is over, in words.
 
     Example:
         >>> confidence(np.array([[0.9, 0.1], [0.8, 0.2]]), ["cat", "dog"])
         'recognizes 1 of 2; takes “dog” for “cat” (0.80).'
+        >>> confidence(np.array([[0.1, 0.2, 0.7]]), ["cat"], names=["cat", "dog", "ox"], among="all 3 outputs")
+        'recognizes 0 of 1 among all 3 outputs; takes “cat” for “ox” (0.70).'
     """
+    columns = list(range(len(values)) if outputs is None else outputs)
+    titles = list(classes if names is None else names)
     answers = [int(i) for i in values.argmax(1)]
-    right = np.array([i == answer for i, answer in enumerate(answers)])
-    said = f"recognizes {'all' if right.all() else int(right.sum())} of {len(classes)}"
+    right = np.array([own == answer for own, answer in zip(columns, answers, strict=True)])
+    where = f" among {among}" if among else ""
     if right.all():
-        return f"{said.replace('all of', 'all')}, with a mean confidence of {np.diag(values).mean():.2f}."
+        own = values[np.arange(len(values)), columns].mean()
+        return f"recognizes all {len(classes)}{where}, with a mean confidence of {decimals(float(own))}."
     wrong = max((int(i) for i in np.flatnonzero(~right)), key=lambda i: float(values[i, answers[i]]))
-    return f"{said}; takes “{classes[wrong]}” for “{classes[answers[wrong]]}” ({values[wrong, answers[wrong]]:.2f})."
+    answer = answers[wrong]
+    return (
+        f"recognizes {int(right.sum())} of {len(classes)}{where}; takes “{classes[wrong]}” for "
+        f"“{titles[answer]}” ({values[wrong, answer]:.2f})."
+    )
 
 
 def curves(

@@ -21,6 +21,7 @@ from jaxcam.viewing import packing, sections, studied
 from jaxcam.viewing.networks import UNNAMED, Reported, pages_of, reported
 from jaxcam.viewing.runs import KNOWN, WHOLE, Run
 from jaxcam.viewing.studied import STUDIES
+from jaxcam.viewing.tables import decimals
 
 ORDER = (*KNOWN, *STUDIES)
 
@@ -133,7 +134,9 @@ def _facts(model: Mapping[str, Any], page: Mapping[str, Any]) -> list[tuple[str,
 def _described(part: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The entries of a manifest's mapping as words, without those that say nothing to a reader."""
     return [
-        (str(name).replace("_", " "), _words(value)) for name, value in part.items() if _says_something(name, value)
+        (str(name).replace("_", " "), _words(value, name))
+        for name, value in part.items()
+        if _says_something(name, value)
     ]
 
 
@@ -142,8 +145,9 @@ def _says_something(name: str, value: object) -> bool:
     return name != "fingerprint" and value is not None and not isinstance(value, Mapping) and not long
 
 
-def _words(value: object) -> str:
-    if isinstance(value, list | tuple) and all(isinstance(item, int) for item in value):
+def _words(value: object, name: str = "") -> str:
+    shape = isinstance(value, list | tuple) and all(isinstance(item, int) for item in value)
+    if isinstance(value, list | tuple) and shape and name != "outputs":
         return " × ".join(map(str, value))
     if isinstance(value, list | tuple):
         return ", ".join(map(_words, value))
@@ -161,6 +165,7 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     found.filters["data"] = _data
+    found.filters["decimals"] = decimals
     return found
 
 

@@ -4,19 +4,21 @@ No HTML is put together here and no number is computed that the run does not hol
 """
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 
 from jaxcam.neurons import MEASURES
+from jaxcam.neurons.average_record import missed, treatment
+from jaxcam.neurons.candidates import Candidates, one_to_one
 from jaxcam.viewing import interactive, packing, reading
 from jaxcam.viewing.figures.pictures import KINDS
 from jaxcam.viewing.figures.style import check_classes, short_names
 from jaxcam.viewing.pasteable import arguments_here, module_path
 from jaxcam.viewing.runs import WHOLE, Run, layer_shapes, read_csv, read_npz, read_sweep, times
-from jaxcam.viewing.tables import curve_table, dead_table, history_table, pruning_table
+from jaxcam.viewing.tables import by_class, curve_table, dead_table, history_table, pruning_table
 
 RULES = {
     "guided": "guided backpropagation",
@@ -28,7 +30,7 @@ SHOWS = {
     "simple": "the mean of all images of a class",
     "most": "the mean of those images of a class on which the network is most confident",
     "least": "the mean of those images of a class on which the network is least confident",
-    "ascent": "the mean of a class, changed by gradient ascent until the network is confident",
+    "ascent": "the mean of a class, changed by gradient ascent to raise the network’s confidence",
 }
 TABLED = 20
 POSITIONAL = dict.fromkeys(("explain", "compare", "redundancy", "distributions", "linear-piece"), "images")
@@ -76,8 +78,16 @@ def averages(run: Run) -> dict[str, Any]:
     number = len(images[order[0]])
     classes = _classes(run, number)
     shown = min(number, packing.CLASSES)
+    known = candidates_of(run, confidences)
+    names = output_names(run, known, classes)
+    tables = {kind: by_class(values, known.columns) for kind, values in confidences.items()}
+    records = run.part("results").get("pictures") or {}
     return {
         "classes": classes,
+        "columns": [*classes, "another"] if known.count > number else classes,
+        "among": known.words,
+        "treatments": [(KINDS.get(kind, kind), treatment(kind, records[kind])) for kind in order if kind in records],
+        "missed": [text for kind in order if (text := missed(records.get(kind, {}), classes))],
         "shown": shown,
         "rows": [
             (KINDS.get(kind, kind), [packing.photograph(image) for image in images[kind][:shown]]) for kind in order
@@ -85,14 +95,31 @@ def averages(run: Run) -> dict[str, Any]:
         "confidences": [
             {
                 "kind": KINDS.get(kind, kind),
-                "reading": reading.confidence(confidences[kind], classes),
-                "rows": confidences[kind].tolist() if number <= TABLED else None,
-                "picture": packing.share_map(confidences[kind]) if number > TABLED else None,
+                "reading": reading.confidence(
+                    confidences[kind], classes, outputs=known.columns, names=names, among=known.words
+                ),
+                "rows": tables[kind].tolist() if number <= TABLED else None,
+                "picture": packing.share_map(tables[kind]) if number > TABLED else None,
             }
             for kind in order
             if kind in confidences
         ],
     }
+
+
+def candidates_of(run: Run, confidences: Mapping[str, np.ndarray]) -> Candidates:
+    """Which outputs competed in the confidences of a run."""
+    known = Candidates.of_manifest(run.manifest)
+    if known is None:  # a manifest without names of classes
+        known = one_to_one(max((values.shape[1] for values in confidences.values()), default=0))
+    return known
+
+
+def output_names(run: Run, known: Candidates, classes: Sequence[str]) -> list[str]:
+    """What the outputs that competed are called: the data's classes by their names, the others as the run says."""
+    named = dict(enumerate(run.part("results").get("output_names") or ()))
+    named |= dict(zip(known.columns, classes, strict=False))
+    return [str(named.get(i, f"class {i}")) for i in range(known.count)]
 
 
 def neurons(run: Run, index: int) -> dict[str, Any]:
@@ -198,6 +225,9 @@ def pruning(run: Run) -> list[dict[str, Any]]:
         ValueError: pruning.csv is missing or broken.
     """
     table = pruning_table(read_csv(run, "pruning.csv"))
+    known = Candidates.of_manifest(run.manifest)
+    among = known.words if known else ""
+    counted = [f"An answer is the largest among {among}; accuracy is the share of right ones."] if among else []
     blocks = []
     for fraction in sorted({entry.fraction for entry in table}):
         entries = [entry for entry in table if entry.fraction == fraction]
@@ -207,7 +237,9 @@ def pruning(run: Run) -> list[dict[str, Any]]:
         blocks.append(
             {
                 "share": f"{fraction:.0%}",
-                "reading": reading.pruning([e._replace(layer=n) for e, n in zip(entries, names, strict=True)]),
+                "among": among,
+                "reading": counted
+                + reading.pruning([e._replace(layer=n) for e, n in zip(entries, names, strict=True)]),
                 "baseline": entries[0].baseline,
                 "panels": [
                     (title, chart(interactive.pruning(entries, live=among)))

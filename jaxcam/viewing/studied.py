@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxcam.neurons.candidates import Candidates
 from jaxcam.studies.monte_carlo import LEVEL, Resolution, resolution
 from jaxcam.viewing.packing import narrowed
 from jaxcam.viewing.reading import SMALL_IS_GOOD
@@ -56,7 +57,7 @@ def section(run: Run, index: int) -> dict[str, Any]:
     rows = read_csv(run, study.table) if study.table else []
     if run.command == "compare":
         rows = timed(rows, run.part("results").get("methods", []))
-    found = study.reading(run.part("results") | _resolution(run))
+    found = study.reading(run.part("results") | _resolution(run) | _candidates(run))
     return {
         "id": f"study-{index}",
         "command": run.command,
@@ -139,6 +140,18 @@ def _resolution(run: Run) -> dict[str, Any]:
     return {"resolution": able.to_dict()}
 
 
+def _candidates(run: Run) -> dict[str, Any]:
+    """Which outputs competed in a run of before, as far as its manifest says."""
+    known = Candidates.of_manifest(run.manifest)
+    return {} if known is None or "candidates" in run.part("results") else {"candidates": known.to_dict()}
+
+
+def _among(results: Results, words: str) -> str:
+    """Words and which outputs competed, where the results say."""
+    known = Candidates.of_manifest({"results": results}) if "candidates" in results else None
+    return f"{words}{known.words}" if known else ""
+
+
 def _unable(results: Results, command: str) -> str:
     """A sentence where no result of a command's tests can be significant, else nothing."""
     entry = dict(results.get("resolution") or {})
@@ -215,7 +228,8 @@ def _leaks(results: Results) -> list[str]:
         ]
         said.append(
             f"{row['network']}: the region has its share of the area {' and '.join(shares) or 'nowhere'}; "
-            f"accuracy {row['accuracy']:.1%}, with the region removed {row['removed']:.1%}."
+            f"accuracy {row['accuracy']:.1%}, with the region removed {row['removed']:.1%}"
+            f"{_among(results, ', among ')}."
         )
     return said
 
@@ -256,7 +270,7 @@ def _terrain(results: Results) -> list[str]:
     at = ", ".join(f"{step:.3g}" for step in results["lowest"]["at"])
     said = (
         f"The loss is {results['center']:.4g} at the network, least {results['lowest']['loss']:.4g} at ({at}), and "
-        f"greatest {results['highest']:.4g}."
+        f"greatest {results['highest']:.4g}{_among(results, '; cross-entropy of a softmax over ')}."
     )
     broken = results["not_finite"]
     return [said, f"At {counted(broken, 'point')} it is not finite."] if broken else [said]

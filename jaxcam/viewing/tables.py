@@ -125,6 +125,56 @@ def pruning_table(rows: Iterable[Row]) -> list[Pruned]:
     ]
 
 
+def competing_words(rows: Iterable[Row]) -> str:
+    """Among how many outputs the accuracies of a pruning table are; "" where the table does not say.
+
+    Example:
+        >>> competing_words([{"layer": "conv1", "competing": "1000"}]), competing_words([{"layer": "conv1"}])
+        ('1,000 outputs', '')
+    """
+    numbers = sorted({int(number) for row in rows if (number := _mapping(row).get("competing"))})
+    return f"{' or '.join(f'{number:,}' for number in numbers)} outputs" if numbers else ""
+
+
+def by_class(values: Float[np.ndarray, "k o"], outputs: Sequence[int] | None = None) -> Float[np.ndarray, "k _"]:
+    """Confidences in the classes of the data, and in a last column what all other outputs have together.
+
+    Args:
+        values: a softmax over o outputs for the average of each class.
+        outputs: the column of each class; by default 0, 1, …
+
+    Returns:
+        (k, k) where there are no other outputs, else (k, k + 1); rows sum to 1.
+
+    Raises:
+        ValueError: a class has no column, or not each average has a class.
+
+    Example:
+        >>> by_class(np.array([[0.5, 0.2, 0.3], [0.1, 0.1, 0.8]]), [2, 0]).round(9).tolist()
+        [[0.3, 0.5, 0.2], [0.8, 0.1, 0.1]]
+    """
+    columns = list(range(len(values)) if outputs is None else outputs)
+    if len(columns) != len(values) or max(columns) >= values.shape[1]:
+        raise ValueError(
+            f"confidences {values.shape} are (classes, outputs); got outputs up to {max(columns)} "
+            f"for {len(columns)} classes"
+        )
+    own = values[:, columns]
+    if values.shape[1] == len(columns):
+        return own
+    return np.column_stack([own, (1 - own.sum(1)).clip(0, 1)])
+
+
+def decimals(value: float) -> str:
+    """A share with two decimals, or where these would say nothing with two digits.
+
+    Example:
+        >>> [decimals(value) for value in (0.584, 0.0095, 0.00015, 0.0)]
+        ['0.58', '0.0095', '0.00015', '0.00']
+    """
+    return f"{value:.2g}" if 0 < value < 0.01 else f"{value:.2f}"
+
+
 class Curves(NamedTuple):
     """Mean and standard deviation of the similarities within each layer, both (k, layers); NaN where no unit counts."""
 

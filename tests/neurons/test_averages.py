@@ -8,7 +8,8 @@ from flax import nnx
 from jax.tree_util import Partial
 
 from jaxcam.neurons import inference
-from jaxcam.neurons.averages import class_averages, confidences, log_odds
+from jaxcam.neurons.averages import class_averages
+from jaxcam.neurons.confidence import confidences, log_odds
 
 
 class Net(nnx.Module):

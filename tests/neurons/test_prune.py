@@ -477,7 +477,7 @@ def test_a_table_reads_back_as_it_was_and_any_reader_of_csv_reads_it(rows, tmp_p
     assert read_pruning(path) == rows
     with open(path, newline="") as file:
         lines = list(csv.reader(file))
-    assert lines[0] == ["layer", "units", "live", "which", "seed", "fraction", "accuracy"]
+    assert lines[0] == ["layer", "units", "live", "which", "seed", "fraction", "accuracy", "competing"]
     assert len(lines) == len(rows) + 1
     assert [line[4] for line in lines[1:12]] == ["", "", "", "0", "1", "2", "", "", "0", "1", "2"]
 
@@ -494,9 +494,11 @@ def test_files_that_are_no_such_table_are_refused(tmp_path, rows):
     whole = path.read_text()
     for broken in (
         whole[: whole.rindex(",")],
-        whole + "conv0,5,many,most,,0.4,0.5\n",
-        whole + "conv0,5,4,best,,0.4,0.5\n",
-        whole + "conv0,5,4,most,,0.4,0.5,1\n",
+        whole + "conv0,5,many,most,,0.4,0.5,3\n",
+        whole + "conv0,5,4,best,,0.4,0.5,3\n",
+        whole + "conv0,5,4,most,,0.4,0.5,3,1\n",
+        whole + "conv0,5,4,most,,0.4,0.5\n",
+        whole + "conv0,5,4,most,,0.4,0.5,all\n",
     ):
         path.write_text(broken)
         with pytest.raises(ValueError, match=r"pruning\.csv, line 3[45]: not a row of a pruning study"):

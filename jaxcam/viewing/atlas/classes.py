@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
-from jaxcam.viewing import packing
+from jaxcam.neurons.average_record import treatment
+from jaxcam.viewing import packing, sections
 from jaxcam.viewing.atlas import facts
 from jaxcam.viewing.atlas.shown import Shown
 from jaxcam.viewing.figures.pictures import KINDS
@@ -40,6 +42,7 @@ def entries(
             "file": f"class-{k}.html",
             "accuracy": accuracy.get(name),
             "averages": [],
+            "among": [],
             "portrait": None,
             "extremes": [
                 (shown, _extremes(shown, name)) for shown in sweeps if name in shown.sweep.classes[: packing.CLASSES]
@@ -82,6 +85,12 @@ def _averages(entries: Mapping[str, dict[str, Any]], run: Run) -> None:
     confidences = read_npz(run, "confidence.npz") if (run.path / "confidence.npz").exists() else {}
     order = [kind for kind in KINDS if kind in images] + [kind for kind in images if kind not in KINDS]
     classes = [str(name) for name in run.part("results").get("classes") or range(len(images[order[0]]))]
+    known = sections.candidates_of(run, confidences)
+    names = sections.output_names(run, known, classes)
+    records = run.part("results").get("pictures") or {}
+    for name in classes:
+        if confidences and name in entries and known.words not in entries[name]["among"]:
+            entries[name]["among"].append(known.words)
     for kind in order:
         for k, name in enumerate(classes):
             if name not in entries:
@@ -89,9 +98,28 @@ def _averages(entries: Mapping[str, dict[str, Any]], run: Run) -> None:
             answers = []
             if kind in confidences:
                 values = confidences[kind][k]
-                answers = [(classes[j], float(values[j])) for j in np.argsort(-values)[:ANSWERS]]
+                answers = [(names[j], float(values[j])) for j in _answers(values, known.columns[k])]
             picture = packing.photograph(images[kind][k])
-            entries[name]["averages"].append({"kind": KINDS.get(kind, kind), "picture": picture, "answers": answers})
+            entries[name]["averages"].append(
+                {
+                    "kind": KINDS.get(kind, kind),
+                    "picture": picture,
+                    "answers": answers,
+                    "among": known.words,
+                    "treatment": treatment(kind, records[kind], k) if kind in records else "",
+                }
+            )
+
+
+def _answers(values: Float[np.ndarray, " o"], own: int) -> list[int]:
+    """The outputs that the network is surest of, and its own class last where it is not among them.
+
+    Example:
+        >>> _answers(np.array([0.1, 0.4, 0.2, 0.25, 0.05]), 4)
+        [1, 3, 2, 4]
+    """
+    best = [int(j) for j in np.argsort(-values, kind="stable")[:ANSWERS]]
+    return best if own in best else [*best, own]
 
 
 def _extremes(shown: Shown, name: str) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ import numpy as np
 import PIL.Image
 from jaxtyping import Bool, Float
 
+from jaxcam.neurons.candidates import Candidates
 from jaxcam.neurons.pruning import ends
 from jaxcam.viewing import packing, reading
 from jaxcam.viewing.colors import check_channels, finite, picture, reduced
@@ -40,11 +41,13 @@ def pruned(
     """
     found = []
     for run in runs:
+        known = Candidates.of_manifest(run.manifest)
+        among = f", among {known.words}," if known else ""
         for entry in pruning_table(read_csv(run, "pruning.csv")):
             if entry.layer == layer and entry.units == similarity.shape[1]:
                 sets = removed(similarity, dead, entry.fraction, larger_is_similar=larger_is_similar)
                 found += [
-                    {"units": units.tolist(), "said": _cost(entry, way)}
+                    {"units": units.tolist(), "said": _cost(entry, way, among)}
                     for way, units in sets.items()
                     if way in entry.accuracy
                 ]
@@ -78,11 +81,11 @@ def removed(
     return result
 
 
-def _cost(entry: Pruned, way: str) -> str:
+def _cost(entry: Pruned, way: str, among: str) -> str:
     which, _, live = way.partition("_")
     units = "live units" if live else "units"
     said = f"among the {entry.fraction:.0%} of the layer’s {units} that are {WAYS[which]} on the mean over "
-    said += f"classes. Without them the accuracy is {reading.spread(entry.accuracy[way])}"
+    said += f"classes. Without them the accuracy{among} is {reading.spread(entry.accuracy[way])}"
     others = []
     if entry.baseline is not None:
         others.append(f"whole network {entry.baseline:.2f}")

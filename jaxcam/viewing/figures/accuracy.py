@@ -22,7 +22,7 @@ from jaxcam.viewing.figures.style import (
     short_names,
     styled,
 )
-from jaxcam.viewing.tables import Pruned, Row, history_table, pruning_table
+from jaxcam.viewing.tables import Pruned, Row, competing_words, history_table, pruning_table
 
 WAYS = (
     ("most", "most similar removed", MOST, "o"),
@@ -32,11 +32,12 @@ WAYS = (
 
 
 @styled
-def pruning(rows: Iterable[Row]) -> Figure:
+def pruning(rows: Iterable[Row], *, among: str = "") -> Figure:
     """Accuracy after removing a share of one layer's units: the most similar, the least similar, random ones.
 
     Args:
         rows: mappings (or dataclasses) with layer, units, live, which, seed, fraction and accuracy, as in pruning.csv.
+        among: which outputs competed for the prediction, in words; by default as many as the rows say.
 
     Returns:
         The figure: at the left all units take part, at the right only live ones; one row of panels for each share.
@@ -54,7 +55,9 @@ def pruning(rows: Iterable[Row]) -> Figure:
         >>> len(figure.get_axes())
         2
     """
+    rows = list(rows)
     table = pruning_table(rows)
+    among = among or competing_words(rows)
     fractions = sorted({entry.fraction for entry in table})
     most = max(sum(entry.fraction == fraction for entry in table) for fraction in fractions)
     figure = Drawing(
@@ -66,6 +69,8 @@ def pruning(rows: Iterable[Row]) -> Figure:
         _pruning_panel(left, entries, "", f"{fraction:.0%} of all units removed")
         _pruning_panel(right, entries, "_live", f"{fraction:.0%} of the live units removed")
         left.set_ylabel("test accuracy")
+    if among:
+        figure.suptitle(f"An answer is the largest among {among}", fontsize=8.5, color=MUTED)
     handles: dict[str, Any] = {}
     for axes in panels.ravel():
         handles.update({label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)})

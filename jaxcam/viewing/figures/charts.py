@@ -28,25 +28,31 @@ from jaxcam.viewing.figures.style import (
     shortened,
     styled,
 )
-from jaxcam.viewing.tables import (
-    class_mean,
-    curve_table,
-    dead_table,
-)
+from jaxcam.viewing.tables import by_class, class_mean, curve_table, dead_table, decimals
 
 NUMBERED = 20
 
 
 @styled
-def confidence(confidences: Mapping[str, Float[Array | np.ndarray, "k k"]], classes: Sequence[str]) -> Figure:
+def confidence(
+    confidences: Mapping[str, Float[Array | np.ndarray, "k o"]],
+    classes: Sequence[str],
+    *,
+    outputs: Sequence[int] | None = None,
+    among: str = "",
+) -> Figure:
     """Heat maps of what the network says about each class average: a row for each average, a column for each answer.
 
     Args:
-        confidences: for each kind of average a softmax, shape (k, k), in [0, 1]; row i belongs to class i's average.
+        confidences: for each kind of average a softmax over o outputs, shape (k, o), in [0, 1]; row i belongs to class
+            i's average.
         classes: the k class names.
+        outputs: the column of each class; by default 0, 1, …
+        among: which outputs the softmax is over, in words; by default how many they are.
 
     Returns:
-        The figure. Cells carry their numbers up to 20 classes.
+        The figure. Cells carry their numbers up to 20 classes. Where there are more outputs than classes, a last column
+        has what the others have together.
 
     Raises:
         ValueError: no confidences, NaN, or not one name for each class.
@@ -64,11 +70,14 @@ def confidence(confidences: Mapping[str, Float[Array | np.ndarray, "k k"]], clas
     figure = Drawing(figsize=(columns * (side + 1.1) + 0.6, rows * (side + 1.2)), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, (kind, values) in zip(panels, confidences.items(), strict=False):
-        array = finite(values, f"the confidence {kind!r}")
+        array = by_class(finite(values, f"the confidence {kind!r}"), outputs)
         check_classes(len(array), classes, f"the confidences {kind!r}")
         axes.imshow(array, cmap=SHARE, vmin=0, vmax=1)
-        axes.set_title(f"{KINDS.get(kind, kind).capitalize()}: {np.diag(array).mean():.2f} on the diagonal")
-        _name_classes(axes, classes, side)
+        diagonal = decimals(float(np.diag(array).mean()))
+        axes.set_title(f"{KINDS.get(kind, kind).capitalize()}: {diagonal} on the diagonal")
+        _name_classes(axes, classes, side, others=array.shape[1] > number)
+        if array.shape[1] > number:
+            axes.axvline(number - 0.5, color=INK, linewidth=0.8)
         axes.set(xlabel="the network answers", ylabel="average image of")
         axes.grid(False)
         axes.spines[:].set_visible(False)
@@ -81,8 +90,13 @@ def confidence(confidences: Mapping[str, Float[Array | np.ndarray, "k k"]], clas
                 axes.text(column, row, text, color=color, ha="center", va="center", fontsize=size, **faint)
     for axes in panels[len(confidences) :]:
         axes.set_axis_off()
+    among = among or f"{next(iter(confidences.values())).shape[1]:,} outputs"
     bar = figure.colorbar(
-        ScalarMappable(Normalize(0, 1), SHARE), ax=list(panels), shrink=0.5, aspect=30, label="confidence (softmax)"
+        ScalarMappable(Normalize(0, 1), SHARE),
+        ax=list(panels),
+        shrink=0.5,
+        aspect=30,
+        label=f"confidence: softmax over {among}",
     )
     bar.outline.set_visible(False)
     return figure
@@ -197,11 +211,13 @@ def dead_units(dead: Mapping[str, Bool[Array | np.ndarray, "k _"]]) -> Figure:
     return figure
 
 
-def _name_classes(axes: Axes, classes: Sequence[str], side: float) -> None:
+def _name_classes(axes: Axes, classes: Sequence[str], side: float, *, others: bool) -> None:
+    """Names of the classes at the rows and at the columns, which end with all other outputs where there are others."""
     step = max(1, len(classes) // 25)
     ticks = range(0, len(classes), step)
     names = [shortened(classes[i], 0.9, 7.5) for i in ticks]
     size = float(np.clip(side / len(names) * 72 * 0.5, 4.5, 8))
     turned = max(map(len, names)) > 3
-    axes.set_xticks(ticks, names, fontsize=size, rotation=90 if turned else 0)
+    across = ([*ticks, len(classes)], [*names, "another"]) if others else (ticks, names)
+    axes.set_xticks(*across, fontsize=size, rotation=90 if turned or others else 0)
     axes.set_yticks(ticks, names, fontsize=size)

@@ -13,11 +13,12 @@ CASES = {"as they are": "accuracy", "removed": "removed", "moved": "moved"}
 
 
 @styled
-def leaks(checks: Mapping[str, RegionCheck]) -> Figure:
+def leaks(checks: Mapping[str, RegionCheck], *, among: str = "") -> Figure:
     """What a region has of the attribution, beside its area, and what accuracy is without it.
 
     Args:
         checks: for each network what `jc.studies.region_check` found, or the two parts of `leak_check`.
+        among: which outputs competed for the prediction, in words, such as "all 10 outputs".
 
     Returns:
         The figure: on the left a dot for each image and a bar for their mean, the area dashed; on the right shares of
@@ -57,5 +58,7 @@ def leaks(checks: Mapping[str, RegionCheck]) -> Figure:
     right.set_xticks(range(len(CASES) + 1), [*CASES, "follow the region"])
     right.set_ylim(0, 1)
     right.set_title("Images classified rightly")
+    if among:
+        right.set_xlabel(f"the largest among {among}", color=MUTED)
     right.legend(loc="upper right", ncols=len(checks))
     return figure
