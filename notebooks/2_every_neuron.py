@@ -60,7 +60,7 @@ for layer in jc.layers(model, test.images[:1]):
 # %% [markdown]
 # ## What a class looks like
 #
-# A unit is shown the average image of each class. There are four kinds of average; here are three of them: the plain mean, the mean of
+# A unit is shown the average image of each class. There are four kinds of average; here are three of them: the mean of all (stretched), the mean of
 # the images the network is *most* and *least* sure of.
 
 # %%
