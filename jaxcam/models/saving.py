@@ -16,7 +16,7 @@ from jaxcam.models.fitting import converted, misfit_message, misfits
 from jaxcam.models.registry import Network
 from jaxcam.models.state import Module, filled, weights_of
 
-RESERVED = ("config", "layout")
+RESERVED = ("config", "layout", sources.CHECKSUM)
 
 
 def save(
@@ -28,7 +28,8 @@ def save(
 ) -> Path:
     """Writes a network to one .safetensors file, whole or not at all.
 
-    The file's metadata has the key "jaxcam" with JSON: the configuration under "config", and what is given beside.
+    The file's metadata has the key "jaxcam" with JSON: the configuration under "config", what is given beside, and a
+    checksum of all of it by which a reader notices a changed byte.
     Random states of dropout are not weights and are not written.
 
     Args:
@@ -42,7 +43,8 @@ def save(
         The path.
 
     Raises:
-        ValueError: another suffix, an unknown layout, or a reserved name ("config", "layout") among the metadata.
+        ValueError: another suffix, an unknown layout, or a reserved name ("config", "layout", "checksum") among the
+            metadata.
         TypeError: metadata that JSON cannot hold, or torchvision's layout for a network of your own.
         FileNotFoundError: the folder does not exist.
         OSError: the disk is full or not writable; nothing is left behind.
@@ -75,7 +77,7 @@ def save(
         arrays = to_torchvision(model)
     else:
         raise TypeError(f"torchvision has no layout for {type(model).__name__}; save it with layout='jaxcam'")
-    text = json.dumps(written | metadata, sort_keys=True, default=plain)
+    text = sources.with_checksum(arrays, json.dumps(written | metadata, sort_keys=True, default=plain))
 
     def write(file: BinaryIO) -> None:
         file.write(to_safetensors(arrays, {"jaxcam": text}))

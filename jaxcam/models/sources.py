@@ -10,10 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from jaxcam.checksums import of_arrays
 from jaxcam.models import hub
 
 TORCH_SUFFIXES = (".pth", ".pt")
 SUFFIXES = (".safetensors", *TORCH_SUFFIXES)
+CHECKSUM = "checksum"
 
 
 class Tensors(NamedTuple):
@@ -106,7 +108,28 @@ def read_safetensors(path: Path, *, only_metadata: bool = False) -> Tensors:
             metadata = None
         if not isinstance(metadata, dict) or not isinstance(metadata.get("config", {}), dict):
             raise ValueError(f"{path} has damaged jaxcam metadata: {written[:60]!r} is no JSON object")
+    known = metadata.pop(CHECKSUM, None)
+    beside = json.dumps(metadata, sort_keys=True)
+    if known is not None and known[:8] != of_arrays({}, beside):
+        raise ValueError(f"{path} is damaged: what it says of itself has changed since it was saved; {AGAIN}")
+    if known is not None and not only_metadata and known[8:] != of_arrays(arrays, beside):
+        raise ValueError(f"{path} is damaged: its weights are not those that were saved; {AGAIN}")
     return Tensors(arrays, metadata)
+
+
+AGAIN = "copy it again, or run the training that wrote it again"
+
+
+def with_checksum(arrays: dict[str, np.ndarray], text: str) -> str:
+    """The JSON that stands beside arrays, with a checksum of itself and another of arrays and itself.
+
+    Args:
+        arrays: what the file holds.
+        text: a JSON object, sorted by its keys.
+    """
+    found = json.loads(text)
+    beside = json.dumps(found, sort_keys=True)
+    return json.dumps(found | {CHECKSUM: of_arrays({}, beside) + of_arrays(arrays, beside)}, sort_keys=True)
 
 
 def read_torch(path: Path) -> Tensors:

@@ -24,12 +24,13 @@ from flax import nnx
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from jaxcam.checksums import of_arrays
 from jaxcam.files import write_atomically
 from jaxcam.training.arrays import Arrays, Form
 from jaxcam.training.history import History
 from jaxcam.training.step import loss_function
 
-KEY = "jaxcam-training"
+KEY, CHECKSUM = "jaxcam-training", "checksum"
 SHOWN = 6
 # Functions and objects are printed with their addresses, which are others in every process.
 ADDRESS = re.compile(r" at 0x[0-9a-f]+")
@@ -57,7 +58,8 @@ def write_state(path: Path, state: State, settings: dict[str, Any]) -> None:
         for group, members in _groups(state).items()
         for name, array in members.items()
     }
-    text = json.dumps({"settings": settings, "history": state.history})
+    content = json.loads(json.dumps({"settings": settings, "history": state.history}))
+    text = json.dumps(content | {CHECKSUM: of_arrays(arrays, json.dumps(content, sort_keys=True))})
     write_atomically(path, lambda file: file.write(save(arrays, {KEY: text})))
 
 
@@ -82,7 +84,10 @@ def read_state(path: Path, like: State, settings: dict[str, Any]) -> tuple[State
         with safe_open(path, framework="numpy") as file:
             metadata = json.loads((file.metadata() or {})[KEY])
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no dictionary
-    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+        known = metadata.pop(CHECKSUM, None)
+        if known is not None and known != of_arrays(arrays, json.dumps(metadata, sort_keys=True)):
+            raise KeyError("its checksum is not that of its content")
+    except (SafetensorError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{path} is damaged or no state of a training: remove it to start anew") from error
     stored = metadata["settings"]
     comparable = {name: dict(value) if name == "model" else value for name, value in settings.items()}

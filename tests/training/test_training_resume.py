@@ -136,6 +136,19 @@ def test_a_damaged_state_is_named(tmp_path, content):
         run(tmp_path)
 
 
+def test_a_changed_byte_of_a_state_is_told(tmp_path):
+    run(tmp_path, epochs=1)
+    file = tmp_path / "state.safetensors"
+    content = file.read_bytes()
+    head = 8 + int.from_bytes(content[:8], "little")
+    for position in (content.index(b"history") + 20, head, len(content) - 1):
+        changed = bytearray(content)
+        changed[position] ^= 1
+        file.write_bytes(changed)
+        with pytest.raises(ValueError, match=r"state\.safetensors is damaged or no state of a training: remove it"):
+            run(tmp_path)
+
+
 def interrupted(monkeypatch, error, after):
     """Raises `error` in the step after so many."""
     count, train_step = 0, loop.train_step
