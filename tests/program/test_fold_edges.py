@@ -11,6 +11,7 @@ from jaxcam.program.fold import channelwise
 from jaxcam.program.trace import replay, trace
 
 KERNEL = weights((3, 3, 3, 4))
+FLAT = np.array([1.0, -2.0, 0.5, 4.0], np.float32).reshape(1, 1, 4)
 A, B = jnp.array([1.0, -2.0, 0.5, 4.0]), jnp.array([3.0, 0.25, -1.0, 2.0])
 
 
@@ -43,6 +44,18 @@ STEPS = {
     "by a number": (lambda z: z / 4.0, "div", ONE / 4, NONE),
     "times an array of one number": (lambda z: z * jnp.full((1,), 3.0), "mul", 3 * ONE, NONE),
     "times an array with all axes": (lambda z: z * A[None, None, None], "mul", A, NONE),
+    "times one number a channel, repeated everywhere": (
+        lambda z: z * jnp.broadcast_to(A.reshape(1, 1, 4), z.shape),
+        "mul",
+        A,
+        NONE,
+    ),
+    "times a constant with axes of length one, repeated": (
+        lambda z: z * jnp.broadcast_to(FLAT, z.shape),
+        "mul",
+        A,
+        NONE,
+    ),
     "times a scalar array": (lambda z: z * jnp.asarray(3.0), "mul", 3 * ONE, NONE),
 }
 
@@ -77,6 +90,7 @@ def test_steps_are_taken_one_after_the_other():
         (lambda z: 2 / (z * A), 1),
         (lambda z: -(z * A), 1),
         (lambda z: jnp.tanh(z) * A, 0),
+        (lambda z: (z + B) * jnp.full(z.shape, 3.0), 1),
     ],
 )
 def test_what_differs_along_another_axis_or_is_no_step_ends_a_chain(step, count):
