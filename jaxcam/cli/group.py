@@ -89,7 +89,7 @@ class Group(click.Group):
             result = super().main(*args, **options)
         except BaseException as error:
             safe_point()  # What a stop made fail is not what went wrong.
-            if isinstance(error, SystemExit) and type(sys.stdout).__name__ == "PacifyFlushWrapper":
+            if isinstance(error, SystemExit) and type(sys.stdout).__name__.endswith("PacifyFlushWrapper"):
                 sys.exit(UNREAD)  # so click marks an output that nobody reads any more
             if os.environ.get("JAXCAM_DEBUG"):
                 traceback.print_exception(error)
