@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxcam.neurons.averages import _step, class_averages, confidences, log_odds
+from jaxcam.neurons import class_averages, confidences, log_odds
+from jaxcam.neurons._gradient_ascent import _step
 from jaxcam.program.trace import split
 
 
@@ -52,6 +53,13 @@ def test_exactly_k_images_are_enough_and_k_more_than_one_are_averaged():
     assert average(images, labels, "least", two_outputs, k=1).ravel() == pytest.approx([0.1, 0.9])
     with pytest.raises(ValueError, match="class 0 has 3 images, fewer than the k=4 to average; choose k ≤ 3"):
         average(images, labels, "most", two_outputs, k=4, classes=[0])
+
+
+def test_a_class_without_a_name_is_told_by_its_number():
+    images = np.array([0.1, 0.2]).reshape(2, 1, 1, 1)
+    for label in (2, 3, -1):
+        with pytest.raises(ValueError, match=f"^class {label} has no images"):
+            average(images, [0, 1], classes=[label], names=["cat", "bird"])
 
 
 def test_fifty_images_are_averaged_unless_told_otherwise():
