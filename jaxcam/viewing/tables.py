@@ -169,9 +169,11 @@ def decimals(value: float) -> str:
     """A share with two decimals, or where these would say nothing with two digits.
 
     Example:
-        >>> [decimals(value) for value in (0.584, 0.0095, 0.00015, 0.0)]
-        ['0.58', '0.0095', '0.00015', '0.00']
+        >>> [decimals(value) for value in (0.584, 0.0095, 0.00015, 4e-8, 0.0)]
+        ['0.58', '0.0095', '0.00015', '< 0.0001', '0.00']
     """
+    if 0 < value < 0.0001:
+        return "< 0.0001"
     return f"{value:.2g}" if 0 < value < 0.01 else f"{value:.2f}"
 
 

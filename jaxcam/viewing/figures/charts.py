@@ -64,7 +64,8 @@ def confidence(
     if not confidences:
         raise ValueError("no confidences to draw; jaxcam averages makes them")
     number = len(classes)
-    side = float(np.clip(0.42 * number, 2.4, 5.0))
+    wider = any(values.shape[1] > number for values in confidences.values())
+    side = float(np.clip(0.42 * number, 3.2 if wider else 2.4, 5.0))  # a title with a small number is longer
     columns = min(2, len(confidences))
     rows = -(-len(confidences) // columns)
     figure = Drawing(figsize=(columns * (side + 1.1) + 0.6, rows * (side + 1.2)), layout="constrained")
