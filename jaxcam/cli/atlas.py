@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcam.cli.class_images import finished_run
+from jaxcam.cli.class_images import check_result, finished_run
 from jaxcam.cli.console import bars, note
 from jaxcam.cli.datasets import gone, open_data
 from jaxcam.cli.networks import Network
@@ -81,6 +81,7 @@ def probed(
     """The network that a sweep was made of, opened again."""
     manifest = finished_run(run, "neurons")
     data = data_again(manifest, run)
+    check_result(run, manifest, "sweep.zarr")
     sweep = open_sweep(run / "sweep.zarr")
     average = sweep.average
     network = open_again(manifest, run, model, weights=weights)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxcam.checksums import CHECKSUMS, check
 from jaxcam.cli.networks import Network
 from jaxcam.cli.run_directory import describe
 from jaxcam.data import Dataset
@@ -108,10 +109,22 @@ def read_average(run: Path, kind: str) -> tuple[np.ndarray, dict[str, Any]]:
         ValueError: it is no such run, is not finished, or does not have that kind.
     """
     manifest = finished_run(run, "averages")
+    check_result(run, manifest, "averages.npz")
     with np.load(run / "averages.npz", allow_pickle=False) as file:
         if kind not in file.files:
             raise ValueError(f"{run} has the averages {', '.join(file.files)}, not {kind!r}; choose with --average")
         return file[kind], manifest
+
+
+def check_result(run: Path, manifest: Mapping[str, Any], name: str) -> None:
+    """Raises where a file of a finished run is not what the run wrote.
+
+    Raises:
+        ValueError: it has changed since, or lacks a part.
+        FileNotFoundError: it is not there.
+    """
+    again = f"jaxcam {manifest['command']} … --out {run} --overwrite"
+    check(run / name, (manifest.get(CHECKSUMS) or {}).get(name), again)
 
 
 def finished_run(run: Path, command: str) -> dict[str, Any]:

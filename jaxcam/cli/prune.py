@@ -53,7 +53,7 @@ def prune(ctx: click.Context, out: Path, overwrite: bool, quiet: bool, **given: 
     among live units as well. Writes pruning.csv and pruning.png to --out.
     """
     run = RunDirectory("prune", out, ctx.params, overwrite=overwrite)
-    from jaxcam.cli.class_images import finished_run
+    from jaxcam.cli.class_images import check_result, finished_run
     from jaxcam.cli.datasets import open_data
     from jaxcam.cli.outputs import with_candidates
     from jaxcam.cli.reopened import data_again, open_again, trained_on
@@ -63,6 +63,7 @@ def prune(ctx: click.Context, out: Path, overwrite: bool, quiet: bool, **given: 
     from jaxcam.viewing import figures
 
     manifest = finished_run(given["neurons"], "neurons")
+    check_result(given["neurons"], manifest, "sweep.zarr")
     sweep = open_sweep(given["neurons"] / "sweep.zarr")
     network = open_again(manifest, given["neurons"], given["model"], weights=given["weights"])
     network = trained_on(network, data_again(manifest, given["neurons"]))

@@ -21,9 +21,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from jaxcam.checksums import CHECKSUMS, checksums, is_whole, sealed
 from jaxcam.cli.errors import DiskFull, is_full
 from jaxcam.cli.manifest import OUTSIDE, differences, plain, versions, write_json
 from jaxcam.cli.relocated import paths_of, same_arguments
+from jaxcam.files import write_atomically
 from jaxcam.interrupts import on_stop, safe_point
 from jaxcam.manifest_paths import ENTRY
 
@@ -49,6 +51,9 @@ RESULTS: dict[str, tuple[str, ...]] = {
     "demo": ("train", "averages", "neurons", "prune", "report"),
 }
 """What each command writes, in this order, beside the two files above."""
+
+UNCHECKED = ("tensorboard", "train", "averages", "neurons", "prune", "report")
+"""Results without a checksum in the manifest: logs, runs with manifests of their own, pages that are written anew."""
 
 RESUMED_FROM = {
     "leak-check": "leaking",
@@ -191,10 +196,12 @@ class RunDirectory:
             "versions": versions(),
             "files": [name for name in RESULTS[self.command] if (self.path / name).exists()],
             "results": results,
+            CHECKSUMS: checksums(self.path, RESULTS[self.command], without=UNCHECKED),
             "seconds": round(time.monotonic() - self.begun, 1),
             "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         }
-        write_json(self.path / MANIFEST, manifest)
+        text = sealed(manifest, plain)
+        write_atomically(self.path / MANIFEST, lambda file: file.write(text.encode()))
         self._is_finished = True
         # What an unfinished run needed and a finished one does not.
         for name in (RUN, "state.safetensors"):
@@ -271,8 +278,9 @@ def describe(path: Path) -> dict[str, Any] | None:
     for name in (MANIFEST, RUN):
         file = path / name
         if file.is_file():
+            raw = file.read_bytes()
             try:
-                found = json.loads(file.read_text(encoding="utf-8"))
+                found = json.loads(raw) if name == RUN or is_whole(raw) else None
             except ValueError:
                 found = None
             if not isinstance(found, dict) or found.get("command") not in RESULTS:

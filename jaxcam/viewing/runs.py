@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import zarr
 
+from jaxcam.checksums import CHECKSUMS, check, is_whole
 from jaxcam.neurons import Sweep, open_sweep
 
 MANIFEST = "manifest.json"
@@ -49,11 +50,14 @@ class Run:
         """The path of one of the run's files.
 
         Raises:
-            ValueError: it is not there, although the manifest says that the run was finished.
+            ValueError: it is not there, although the manifest says that the run was finished, or it is not what the
+                run wrote.
         """
         path = self.path / name
         if not path.exists():
             raise ValueError(f"{self.path} lacks {name}, which jaxcam {self.command} writes; run it again")
+        known = self.part(CHECKSUMS).get(name)
+        check(path, known, f"jaxcam {self.command} … --out {self.path} --overwrite")
         return path
 
 
@@ -146,10 +150,13 @@ def read_npz(run: Run, name: str) -> dict[str, np.ndarray]:
 
 
 def _manifest(path: Path) -> dict[str, Any]:
+    raw = path.read_bytes()
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest, whole = json.loads(raw), is_whole(raw)
     except ValueError as error:
         raise ValueError(f"{path} is not valid JSON ({error}); run the command that made it again") from None
+    if not whole:
+        raise ValueError(f"{path} is damaged: it is not what was written; run the command that made it again")
     if not isinstance(manifest, dict) or "command" not in manifest:
         raise ValueError(f"{path} does not say which command made it; run that command again")
     return manifest

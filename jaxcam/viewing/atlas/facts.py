@@ -122,9 +122,9 @@ def explained(runs: Sequence[Run]) -> Iterator[tuple[Mapping[str, Any], Path]]:
     """The photographs that `jaxcam explain` explained: what its manifest says of each, and the sheet of its maps."""
     for run in runs:
         for image in run.part("results")["images"]:
-            path = run.path / "pictures" / f"{image['name']}.png"
-            if path.is_file():
-                yield image, path
+            name = f"pictures/{image['name']}.png"
+            if (run.path / name).is_file():
+                yield image, run.file(name)
 
 
 def webp(images: Float[np.ndarray, "n h w c"]) -> bytes:
