@@ -31,8 +31,8 @@ def test_as_many_units_as_fit_a_power_of_two_unless_all(units, each, there, coun
 
 
 def test_half_of_nothing_is_one_byte_and_a_budget_half_taken_is_enough(monkeypatch):
-    for free, half in ((0, 1), (1, 1), (2, 1), (3, 1), (4, 2), (7, 2), (8, 4), ((1 << 34) - 1, 1 << 32)):
-        monkeypatch.setattr(budget, "free_bytes", lambda free=free: free)
+    for there, half in ((0, 1), (1, 1), (2, 1), (3, 1), (4, 2), (7, 2), (8, 4), ((1 << 34) - 1, 1 << 32)):
+        monkeypatch.setattr(budget, "total_bytes", lambda there=there: there)
         assert chunk_memory(None) == half
     monkeypatch.setattr(budget, "held_bytes", lambda: 50)
     assert chunk_memory(100) == 33
