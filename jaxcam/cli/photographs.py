@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from jaxcam.cli.calling import NoLogits, count_classes, refusal
-from jaxcam.cli.console import note
+from jaxcam.cli.console import note, printable
 from jaxcam.cli.networks import Network
 from jaxcam.data import read_image
 from jaxcam.data.images import SUFFIXES
@@ -89,7 +89,7 @@ def read(files: Sequence[Path], network: Network, image_size: int | None = None)
     size = network.image_size or image_size or USUAL
     channels = channels_of(network, size)
     images = np.stack([read_image(file, size, channels=channels) for file in files])
-    return Photographs(tuple(files), images, different([file.stem for file in files]))
+    return Photographs(tuple(files), images, different([printable(file.stem) for file in files]))
 
 
 def say_size(network: Network, image_size: int | None, *, quiet: bool) -> None:

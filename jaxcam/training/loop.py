@@ -250,6 +250,11 @@ def _check_rates(learning_rate: float, weight_decay: float) -> None:
 
 
 def _check_data(model: nnx.Module, train: Dataset, test: Dataset) -> None:
+    if len(train.names) < 2:
+        raise ValueError(
+            f"{train.name} has one class only, {listed(map(repr, train.names))}: whatever a network answers is right; "
+            "give two or more"
+        )
     outputs = count_outputs(model, train)
     if train.images.shape[1:] != test.images.shape[1:]:
         shapes = (" × ".join(map(str, data.images.shape[1:])) for data in (train, test))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxcam.cli.classes import Answers, read_names, targets
+from jaxcam.cli.console import table
 from jaxcam.cli.examples import class_of
 from jaxcam.cli.networks import Network
 from jaxcam.cli.outputs import matching
@@ -117,3 +118,8 @@ def test_a_number_that_names_another_output_is_refused():
         targets("3", answers(names))
     with pytest.raises(ValueError, match="--target -1 is out of range: the network has 3 outputs, 0 to 2"):
         targets("-1", answers(names))
+
+
+def test_a_table_keeps_its_lines_and_columns_whatever_a_name_holds():
+    lines = table(["image", "class"], [["a\nb", "x"], ["\u732b\u732b", "y"], ["e\u0301", "z"]]).split("\n")
+    assert lines == ["image  class", "a_b    x", "\u732b\u732b   y", "e\u0301      z"]

@@ -219,6 +219,12 @@ def test_what_cannot_be_trained_is_said_before_it_is_tried(tmp_path, model, data
     assert "\n" not in str(caught.value)
 
 
+def test_one_class_is_nothing_to_learn(tmp_path):
+    one = Dataset(DATA.images[:4], np.zeros(4, int), ("cat",), name="mine")
+    with pytest.raises(ValueError, match="mine has one class only, 'cat': whatever a network answers is right"):
+        train(Small(), one, one, out=tmp_path)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
