@@ -184,7 +184,8 @@ def older(tree):
     """Manifests as they were before they said more of a path than what was typed."""
     for file in (tree / "runs").glob("*/manifest.json"):
         found = json.loads(file.read_text())
-        del found["paths"]
+        for name in ("paths", "checksums", "seal"):
+            found.pop(name, None)
         file.write_text(json.dumps(found))
 
 
