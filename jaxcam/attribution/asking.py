@@ -31,6 +31,7 @@ from jaxcam.attribution.budget import check_fits
 from jaxcam.attribution.finite import culprit
 from jaxcam.attribution.targets import Target, check_target, predicted, score
 from jaxcam.program.batch import batch_dependence
+from jaxcam.program.compiled import compiled
 from jaxcam.program.empty_maps import check_not_empty
 from jaxcam.program.rewrite import accelerate
 from jaxcam.program.sharing import IMAGES, divided, mesh_for, spread
@@ -112,7 +113,7 @@ def ask(inner: Callable[..., Any], model: Any, x: Any, target: Target, *arrays: 
     return answer
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
+@functools.partial(compiled, static_argnums=(0, 1, 2, 3, 4))
 def _run(
     inner: Callable[..., Any],
     static: Static,

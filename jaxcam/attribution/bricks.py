@@ -57,11 +57,7 @@ def integrate(function: Callable[[Any], Any], steps: int, method: str, chunk: in
     """
     places, weights = (jnp.asarray(numbers, dtype) for numbers in quadrature(method, steps))
 
-    def weighted(place_and_weight: Any) -> Any:
-        place, weight = place_and_weight
-        return jax.tree_util.tree_map(lambda values: weight * values, function(place))
-
-    return summed(weighted, (places, weights), chunk)
+    return summed(function, places, chunk, weights)
 
 
 def smooth(function: Callable[[Any], Any], samples: int, kind: str, chunk: int, around: Any = None) -> Any:

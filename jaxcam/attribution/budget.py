@@ -48,19 +48,27 @@ def mapped(function: Callable[..., Any], variants: Any, chunk: int) -> Any:
     return jax.tree_util.tree_map(lambda *parts: jnp.concatenate(parts), done, whole(rest))
 
 
-def summed(function: Callable[..., Any], variants: Any, chunk: int) -> Any:
+def summed(function: Callable[..., Any], variants: Any, chunk: int, weights: Array | None = None) -> Any:
     """The sum of the function over many variants, a chunk at a time; the stack of results never exists.
 
     Args:
         function: variant ↦ pytree of arrays.
         variants: pytree of arrays (v, …).
         chunk: how many at once; it need not divide v.
+        weights: of each variant in the sum (v,); None for 1.
     """
     count = _count(variants)
 
     def whole(part: Any) -> Any:
-        return jax.tree_util.tree_map(lambda a: jnp.sum(a, 0), jax.vmap(function)(spread(part)))
+        some, shares = part
+        values = jax.vmap(function)(spread(some))
+        if shares is None:
+            return jax.tree_util.tree_map(lambda a: jnp.sum(a, 0), values)
+        # A matrix product, not a sum of products: where the function is the same all over an axis (the gradient of a
+        # mean over space), XLA for CPUs takes the latter for what it is not (program/compiled.py).
+        return jax.tree_util.tree_map(lambda a: jnp.tensordot(shares, a, 1, precision="highest"), values)
 
+    variants = variants, weights
     if chunk >= count:
         return whole(variants)
 

@@ -18,6 +18,7 @@ from jaxcam.attribution.asking import Question, check_count, check_images
 from jaxcam.attribution.baselines import Baseline, baseline_of
 from jaxcam.attribution.bricks import closest
 from jaxcam.attribution.budget import chunk_size, mapped
+from jaxcam.program.compiled import compiled
 
 
 def blended(x: Array, stand_in: Array, mask: Array) -> Float[Array, "n h w c"]:
@@ -79,7 +80,7 @@ def stand_in_of(baseline: Baseline, x: Any, segments: Array | None = None) -> Ar
     return _segment_means(x, segments)
 
 
-@jax.jit
+@compiled
 def _segment_means(x: Array, segments: Int[Array, "n h w"]) -> Array:
     def of_one(image: Array, labels: Array) -> Array:
         flat, pixels = labels.reshape(-1), image.reshape(-1, image.shape[-1])

@@ -87,8 +87,26 @@ def score(outputs: Any, target: Target) -> Float[Array, " n"]:
     if outputs.ndim == 1:  # one score for each image is its own target
         return outputs
     values = per_output(outputs)
-    index = jnp.argmax(values, -1) if target is None else jnp.broadcast_to(jnp.asarray(target), values.shape[:1])
-    return jnp.take_along_axis(values, index[:, None], -1)[:, 0]
+    return select_output(values, jnp.argmax(values, -1) if target is None else jnp.asarray(target))
+
+
+def select_output(values: Float[Array, "n k"], index: Array) -> Float[Array, " n"]:
+    """One of k numbers for each image, values[i, index[i]].
+
+    By a mask and a sum: what NaN or infinity the others are does not matter, nor to the gradient, and XLA has no
+    gather to fold. An index out of range, which only a traced one can be, gives NaN.
+
+    Args:
+        values: (n, k).
+        index: one for all images () or one for each (n,), from 0 up.
+    """
+    index = jnp.broadcast_to(index, values.shape[:1])
+    known = (index >= 0) & (index < values.shape[-1])
+    mask = (index[:, None] == jnp.arange(values.shape[-1])) | ~known[:, None]
+    number = jnp.sum(jnp.where(mask, values, 0), -1, dtype=values.dtype)
+    if not jnp.issubdtype(values.dtype, jnp.inexact):
+        return number
+    return number * jnp.where(known, 1, jnp.nan).astype(values.dtype)  # and so is the gradient
 
 
 def predicted(outputs: Array) -> Array:

@@ -7,7 +7,6 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from jaxcam.attribution.targets import per_output
@@ -15,6 +14,7 @@ from jaxcam.cli.calling import check_logits, refusal
 from jaxcam.cli.errors import failure
 from jaxcam.cli.imagenet import IMAGENET, output_of
 from jaxcam.cli.networks import Network
+from jaxcam.program.compiled import compiled
 
 NUMBER = re.compile(r"-?[0-9]+")
 
@@ -53,7 +53,7 @@ def answers(network: Network, images: np.ndarray, names: tuple[str, ...] | None,
     Raises:
         ValueError: it does not take the images, gives no logits, or NaN; or there are not as many names as outputs.
     """
-    asked = jax.jit(lambda x: network.model(x))
+    asked = compiled(lambda x: network.model(x))
     logits = []
     for _, part, count in in_batches(images, batch):
         try:

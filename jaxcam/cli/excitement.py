@@ -21,6 +21,7 @@ from jaxcam.cli.datasets import open_data
 from jaxcam.cli.figures_of_quality import write_csv
 from jaxcam.cli.networks import Network, open_given
 from jaxcam.program import tap
+from jaxcam.program.compiled import compiled
 from jaxcam.viewing import figures
 
 PLAIN = ("steps", "learning_rate", "score", "space", "canvas", "jitter", "rotation", "scale", "l2", "tv", "blur")
@@ -179,7 +180,7 @@ def rows(asked: Asked, found: studies.Maximized) -> list[dict[str, Any]]:
         for unit, name, values in zip(asked.units, asked.names, scores, strict=True)
     ]
     if asked.layer is None:
-        ask = jax.jit(lambda x: jax.nn.softmax(asked.model(x)))
+        ask = compiled(lambda x: jax.nn.softmax(asked.model(x)))
         for row, picture, place in zip(result, found.images, best, strict=True):
             row["probability"] = float(ask(jnp.asarray(picture[place])[None])[0, row["unit"]])
     return result

@@ -9,11 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from rich.progress import Progress
 
+from jaxcam.attribution.targets import select_output
 from jaxcam.neurons.inference import check_outputs, logits
+from jaxcam.program.compiled import compiled
 from jaxcam.program.trace import Static, split
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(compiled, static_argnums=0)
 def _step(
     static: Static, arrays: list[Any], x: jax.Array, labels: jax.Array, low: Any, high: Any, rate: Any
 ) -> tuple[jax.Array, jax.Array]:
@@ -21,7 +23,7 @@ def _step(
 
     def total(x: jax.Array) -> tuple[jax.Array, jax.Array]:
         log_p = jax.nn.log_softmax(logits(static, arrays, x), axis=-1)
-        own = jnp.take_along_axis(log_p, labels[:, None], axis=1)[:, 0]
+        own = select_output(log_p, labels)
         return own.sum(), own
 
     (_, own), gradient = jax.value_and_grad(total, has_aux=True)(x)

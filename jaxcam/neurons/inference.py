@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxcam.attribution.asking import check_batch
 from jaxcam.program import accelerate
+from jaxcam.program.compiled import compiled
 from jaxcam.program.empty_maps import check_size
 from jaxcam.program.trace import Static, split
 
@@ -88,18 +89,18 @@ def check_outputs(static: Static, arrays: list[Any], shape: tuple[int, ...], lab
     return int(got[1])
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(compiled, static_argnums=0)
 def logits(static: Static, arrays: list[Any], x: Any) -> Any:
     # The model's arrays are an argument: another set of weights needs no second compilation.
     return accelerate(lambda arrays, x: static.join(arrays)(x))(arrays, x)
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(compiled, static_argnums=0)
 def softmax(static: Static, arrays: list[Any], x: jax.Array, labels: jax.Array) -> jax.Array:
     return jax.nn.softmax(logits(static, arrays, x), axis=-1)
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(compiled, static_argnums=0)
 def own_log_odds(static: Static, arrays: list[Any], x: jax.Array, labels: jax.Array) -> jax.Array:
     """log p/(1−p) = z_own − log Σ_others exp z, which never saturates as p does."""
     z = logits(static, arrays, x)

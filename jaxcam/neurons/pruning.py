@@ -24,6 +24,7 @@ from jaxcam.neurons.inference import check_images, check_labels, check_outputs, 
 from jaxcam.neurons.measures import measure
 from jaxcam.neurons.prune import along_units
 from jaxcam.neurons.pruning_table import PruningRow
+from jaxcam.program.compiled import compiled
 from jaxcam.program.layers import study
 from jaxcam.program.rewrite import rewrites
 from jaxcam.program.trace import Static, replay, split
@@ -172,7 +173,7 @@ def _removals(
     return removals
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@partial(compiled, static_argnums=(0, 1))
 def _hits(
     static: Static, layer: str, arrays: list[Any], x: jax.Array, labels: jax.Array, keeps: jax.Array
 ) -> jax.Array:

@@ -12,10 +12,12 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxcam.attribution.asking import check_batch, check_finite
+from jaxcam.attribution.targets import select_output
 from jaxcam.neurons.confidence import Images
 from jaxcam.neurons.engine import Engine, LayerUnits, check_rule
 from jaxcam.neurons.measures import Measure, measure
 from jaxcam.neurons.passes import maps_in_chunks, prepare
+from jaxcam.program.compiled import compiled
 from jaxcam.program.trace import Static, split
 from jaxcam.program.transform import Ruled
 
@@ -159,7 +161,7 @@ def layer_similarity(sender: LayerUnits, reference: Array, chosen: Measure) -> n
     return result
 
 
-@functools.partial(jax.jit, static_argnames="function")
+@functools.partial(compiled, static_argnames="function")
 def _measured(maps: Array, reference: Array, function: Callable[..., Array]) -> Array:
     return function(maps, reference)[:, 0]
 
@@ -209,14 +211,14 @@ def reference(
     return _confidence_map(arrays, static, x, jnp.asarray(targets), "gradient" if path else rule, path)
 
 
-@functools.partial(jax.jit, static_argnames=("static", "rule", "steps"))
+@functools.partial(compiled, static_argnames=("static", "rule", "steps"))
 def _confidence_map(arrays: list[Any], static: Static, x: Array, targets: Array, rule: str, steps: int) -> Array:
     model = static.join(arrays)
     targets = jnp.where(targets < 0, jnp.argmax(model(x), axis=-1), targets)
     ruled = model if rule == "gradient" else Ruled(model, rule)
 
     def score(image: Array) -> Array:
-        return jnp.sum(jnp.take_along_axis(ruled(image), targets[:, None], axis=-1))
+        return jnp.sum(select_output(ruled(image), targets))
 
     gradient = jax.grad(score)
     if not steps:

@@ -20,6 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
+from jaxcam.program.compiled import compiled
+
 
 class Equations:
     """A closed jaxpr, equal to any other that reads the same. Hashable, so that `jit` compiles it once."""
@@ -93,6 +95,6 @@ class Once:
         return _Written(Equations(jaxpr), tuple(closed.consts), read, out_tree[-1])
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(compiled, static_argnums=0)
 def _evaluate(equations: Equations, *arrays: Any) -> list[Any]:
     return equations.function(*arrays)

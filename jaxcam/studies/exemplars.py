@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxcam.attribution.asking import check_batch, check_count
 from jaxcam.attribution.targets import per_output
+from jaxcam.program.compiled import compiled
 from jaxcam.program.rewrite import accelerate
 from jaxcam.program.trace import Static, split
 
@@ -92,7 +92,7 @@ def most_exciting(model: Any, images: Any, *, count: int = 9, space: str = "max"
     return Exemplars(numbers, values, places, (height, width))
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@partial(compiled, static_argnums=(0, 1))
 def _excited(static: Static, space: str, arrays: list[Any], x: Array) -> tuple[Array, Array, Array]:
     outputs = accelerate(lambda arrays, x: static.join(arrays)(x))(arrays, x)
     n, *sides, units = outputs.shape

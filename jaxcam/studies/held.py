@@ -13,6 +13,7 @@ from jaxtyping import Array
 
 from jaxcam.attribution.asking import Question, ask, check_images
 from jaxcam.attribution.budget import bytes_per_pass
+from jaxcam.program.compiled import compiled
 from jaxcam.program.layers import unknown_layer
 from jaxcam.program.regions import Regions, partition
 from jaxcam.program.trace import Static, split
@@ -62,7 +63,7 @@ def no_switch(layer: str, layers: list[str]) -> str:
     return unknown_layer(layer, layers).replace("no layer", "no switch in layer")
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(compiled, static_argnums=0)
 def states(static: Static, arrays: list[Any], x: Array) -> list[Array]:
     """For each switch its states at each image (n, …)."""
     regions = partition(static.join(arrays), x[0])

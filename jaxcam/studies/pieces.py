@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Shaped
 from jaxcam.attribution.asking import check_chunk
 from jaxcam.attribution.budget import mapped
 from jaxcam.attribution.targets import per_output
+from jaxcam.program.compiled import compiled
 from jaxcam.program.memory import total_bytes
 from jaxcam.program.regions import Regions, partition
 from jaxcam.program.trace import Static
@@ -219,7 +220,7 @@ def reach(static: Static, arrays: list[Any], regions: Regions, x: Any, way: Any,
     return Reach(distance, np.where(np.isfinite(distance), names[crossings.argmin(1)], ""))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@functools.partial(compiled, static_argnums=(0, 1))
 def _pieces(static: Static, size: int, arrays: list[Any], x: Array, rows: Array) -> tuple[list[Array], list[Array]]:
     """W, b and f(x), `size` rows of W at a time; and the states of all switches."""
     model = static.join(arrays)
@@ -236,7 +237,7 @@ def _pieces(static: Static, size: int, arrays: list[Any], x: Array, rows: Array)
     return [W, b, per_output(model(x))[:, rows]], states
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(compiled, static_argnums=0)
 def _crossings(static: Static, arrays: list[Any], x: Array, way: Array) -> Array:
     """For each image and switch, how far along the way the first of its places changes (n, s)."""
     regions = partition(static.join(arrays), x[0])
@@ -278,12 +279,12 @@ def _margins(regions: Regions, chosen: tuple[int, ...], image: Array) -> Any:
     return lambda z: [margin.ravel() for margin in held(z, chosen)[1]]
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@functools.partial(compiled, static_argnums=(0, 1))
 def _margins_at_zero(static: Static, chosen: tuple[int, ...], arrays: list[Any], image: Array) -> list[Array]:
     return _margins(partition(static.join(arrays), image), chosen, image)(jnp.zeros_like(image))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@functools.partial(compiled, static_argnums=(0, 1))
 def _normals(static: Static, chosen: tuple[int, ...], arrays: list[Any], image: Array, places: Array) -> Array:
     """The derivatives of some of the margins of some switches, numbered through (m, h, w, c)."""
     margins = _margins(partition(static.join(arrays), image), chosen, image)

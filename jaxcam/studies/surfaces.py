@@ -18,7 +18,9 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from jaxcam.attribution.asking import check_count
+from jaxcam.attribution.targets import select_output
 from jaxcam.files import write_atomically
+from jaxcam.program.compiled import compiled
 from jaxcam.program.rewrite import accelerate
 from jaxcam.program.sharing import divided, mesh_for, parts, spread
 from jaxcam.program.trace import Static, split
@@ -223,13 +225,13 @@ class ClassificationLoss:
         def add(total: Array, part: Any) -> tuple[Array, None]:
             x, y, share = part
             logits = accelerate(lambda arrays, x: form.join(arrays)(x))(arrays, x)
-            own = jnp.take_along_axis(jax.nn.log_softmax(logits), y[:, None], -1)[:, 0]
+            own = select_output(jax.nn.log_softmax(logits), y)
             return total - jnp.sum(share * own), None
 
         return jax.lax.scan(add, jnp.zeros((), self.images.dtype), (self.images, self.labels, self.shares))[0]
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
+@partial(compiled, static_argnums=(0, 1, 2))
 def _values(
     loss: Static,
     form: Static,
