@@ -47,8 +47,11 @@ def test_on_a_linear_net_windows_of_one_pixel_give_the_exact_contributions():
 
 @pytest.mark.evidence("occlusion", kind="axiom", source="a constant image loses nothing to its own value")
 def test_a_constant_image_covered_with_its_own_value_loses_nothing():
-    assert not np.any(jc.occlusion(net, jnp.full((2, 8, 8, 3), 0.5), window=3, baseline=0.5))
-    assert not np.any(jc.occlusion(net, jnp.full((2, 8, 8, 3), 0.5), window=3, baseline="mean"))
+    images = jnp.full((2, 8, 8, 3), 0.5)
+    # The score is computed by two programs, which round alike from JAX 0.10 on.
+    rounding = 2**-22 * float(np.abs(net(images)).max())
+    for baseline in (0.5, "mean"):
+        assert np.abs(jc.occlusion(net, images, window=3, baseline=baseline)).max() <= rounding
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 16, 17])

@@ -65,11 +65,16 @@ def zeroed(layer, units):
     return net
 
 
+def same_but_for_rounding(found, expected):
+    """Two programs for one function: XLA before JAX 0.10 sums one of them in another order."""
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2**-23 * np.abs(expected).max())
+
+
 @pytest.mark.parametrize(
     ("layer", "units"), [("conv0", [0, 3]), ("conv1", [5]), ("dense0", [1, 2, 7]), ("dense1", [0]), ("conv0", range(5))]
 )
 def test_a_silenced_unit_equals_a_zeroed_kernel_and_bias(x, layer, units):
-    np.testing.assert_array_equal(prune(Chain(), layer, units)(x), zeroed(layer, list(units))(x))
+    same_but_for_rounding(prune(Chain(), layer, units)(x), zeroed(layer, list(units))(x))
 
 
 def test_pruning_changes_the_output_and_leaves_the_model_alone(x):
@@ -81,7 +86,7 @@ def test_pruning_changes_the_output_and_leaves_the_model_alone(x):
 
 def test_no_units_leave_every_output_as_it_was(x):
     for net, layer in ((Chain(), "conv0"), (Residual(), "block"), (Residual(), "conv1")):
-        np.testing.assert_array_equal(prune(net, layer, [])(x), net(x))
+        same_but_for_rounding(prune(net, layer, [])(x), net(x))
 
 
 def test_order_and_repetition_of_units_do_not_matter(x):
