@@ -148,5 +148,5 @@ def of_arrays(arrays: Mapping[str, np.ndarray], beside: str) -> str:
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])
         value = zlib.crc32(repr((name, arrays[name].shape, array.dtype.name)).encode(), value)
-        value = zlib.crc32(array.reshape(-1).view(np.uint8), value)
+        value = zlib.crc32(array.reshape(-1).view(np.uint8).data, value)
     return f"{value:08x}"
