@@ -15,9 +15,10 @@ import os
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+if TYPE_CHECKING:  # commands that refuse their arguments need not wait for it
+    import numpy as np
 
 CHECKSUMS, SEAL = "checksums", "seal"
 """Entries of a manifest: the checksums of files by name, and its own."""
@@ -137,13 +138,16 @@ def _text(content: Any) -> bytes:
     return json.dumps(content, indent=2, allow_nan=False).encode()
 
 
-def of_arrays(arrays: Mapping[str, np.ndarray], beside: str) -> str:
+def of_arrays(arrays: Mapping[str, "np.ndarray"], beside: str) -> str:
     """The checksum of named arrays, their shapes and types, and of the text that stands beside them.
 
     Example:
+        >>> import numpy as np
         >>> of_arrays({"a": np.zeros(2)}, "") == of_arrays({"a": np.zeros((1, 2))}, "")
         False
     """
+    import numpy as np
+
     value = zlib.crc32(beside.encode())
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])

@@ -317,7 +317,14 @@ def test_help_need_not_wait_for_jax():
         names |= {f"jaxcam.{a.name}" for node in froms if node.module == "jaxcam" for a in node.names}
         names |= {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
         if path.stem not in heavy:
-            light = ("jaxcam.cli", "jaxcam.files", "jaxcam.interrupts", "jaxcam.manifest_paths", "jaxcam.version")
+            light = (
+                "jaxcam.checksums",
+                "jaxcam.cli",
+                "jaxcam.files",
+                "jaxcam.interrupts",
+                "jaxcam.manifest_paths",
+                "jaxcam.version",
+            )
             allowed = ("click", *light, *sys.stdlib_module_names)
             assert all(name.startswith(allowed) for name in names), (path.name, names)
             assert not {f"jaxcam.cli.{name}" for name in heavy} & names, path.name
