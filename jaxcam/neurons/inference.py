@@ -77,7 +77,8 @@ def evaluate(
 
 def check_outputs(static: Static, arrays: list[Any], shape: tuple[int, ...], labels: np.ndarray) -> int:
     """How many logits the model gives; raises unless they are (n, k) with one for each label."""
-    outputs = jax.eval_shape(logits, static, arrays, jax.ShapeDtypeStruct(shape, jnp.float32))
+    x_like = jax.ShapeDtypeStruct(shape, jnp.float32)
+    outputs = jax.eval_shape(lambda arrays, x: logits(static, arrays, x), arrays, x_like)
     got = getattr(outputs, "shape", None)
     if got is None or len(got) != 2 or got[0] != shape[0]:
         raise ValueError(
