@@ -29,14 +29,14 @@ from jaxtyping import Array, Float
 
 from jaxcam.attribution.budget import check_fits
 from jaxcam.attribution.finite import culprit
-from jaxcam.attribution.targets import Target, check_target, predicted, score
+from jaxcam.attribution.targets import Contrast, Target, check_one_array, check_target, predicted, score
 from jaxcam.program.batch import batch_dependence
 from jaxcam.program.compiled import compiled
 from jaxcam.program.empty_maps import check_not_empty
 from jaxcam.program.rewrite import accelerate
 from jaxcam.program.sharing import IMAGES, divided, mesh_for, spread
 from jaxcam.program.trace import Static, split, trace
-from jaxcam.program.transform import RuleError
+from jaxcam.program.transform import Renewed, RuleError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +104,9 @@ def ask(inner: Callable[..., Any], model: Any, x: Any, target: Target, *arrays: 
         target_static = None
         target_arrays = [] if target is None else [target if is_traced(target) else np.asarray(target)]
     shapes = tuple(jax.ShapeDtypeStruct(np.shape(a), jnp.result_type(a)) for a in model_arrays)
-    check_target(target, _examine(static, shapes, tuple(x.shape), jnp.dtype(x.dtype)))
+    chooses = callable(target) and not isinstance(target, Contrast)
+    outputs = _examine(static, shapes, tuple(x.shape), jnp.dtype(x.dtype), chooses)
+    check_target(target, outputs, len(x))
     chosen = tuple(sorted(options.items()))
     mesh = mesh_for(len(x), (model_arrays, target_arrays, x, arrays))
     answer, finite = _run(inner, static, target_static, chosen, mesh, model_arrays, target_arrays, x, *arrays)
@@ -131,7 +133,7 @@ def _run(
         target = target_static.join(target_arrays)
     elif target_arrays:
         target = jnp.asarray(target_arrays[0])
-    question = Question(static.join(model_arrays), target)
+    question = Question(Renewed(static.join(model_arrays)), target)
     with divided(mesh):
         x = spread(x, IMAGES)
         answer = inner(question, x, *arrays, **dict(options))
@@ -139,8 +141,16 @@ def _run(
 
 
 @functools.lru_cache(maxsize=64)
-def _examine(static: Static, arrays: tuple[Any, ...], shape: tuple[int, ...], dtype: Any) -> Any:
-    """The shapes of a model's outputs; raises where the model fails, or where outputs depend on the batch."""
+def _examine(static: Static, arrays: tuple[Any, ...], shape: tuple[int, ...], dtype: Any, chooses: bool) -> Any:
+    """The shapes of a model's outputs; raises where the model fails, or where outputs depend on the batch.
+
+    Args:
+        static: the model without its arrays.
+        arrays: the shapes of these.
+        shape: of the images.
+        dtype: of the images.
+        chooses: whether the target is a function of all outputs; then these may have any shapes.
+    """
     x = jax.ShapeDtypeStruct(shape, dtype)
 
     def function(leaves: list[Any], images: Any) -> Any:
@@ -156,7 +166,10 @@ def _examine(static: Static, arrays: tuple[Any, ...], shape: tuple[int, ...], dt
         hint = "; images are (n, h, w, c): x.transpose(0, 2, 3, 1)" if first else ""
         raise ValueError(f"the model fails on images of shape {shape} ({dtype}): {reason}{hint}") from error
     leaves = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in program.output_avals]
-    if not leaves or any(not leaf.shape or leaf.shape[0] != shape[0] for leaf in leaves):
+    structure = jax.tree_util.tree_unflatten(program.out_tree, leaves)
+    if leaves and not chooses:
+        check_one_array(structure)
+    if not leaves or (not chooses and any(not leaf.shape or leaf.shape[0] != shape[0] for leaf in leaves)):
         got = ", ".join(str(leaf.shape) for leaf in leaves) or "nothing"
         raise ValueError(f"a model gives outputs for each image, ({shape[0]}, …); this one gives {got}")
     check_not_empty(
@@ -166,7 +179,7 @@ def _examine(static: Static, arrays: tuple[Any, ...], shape: tuple[int, ...], dt
     if (complaint := batch_dependence(static, list(arrays), x, program)) is not None:
         raise ValueError(complaint)
     check_fits(program, shape)
-    return jax.tree_util.tree_unflatten(program.out_tree, leaves)
+    return structure
 
 
 def check_images(x: Any) -> None:

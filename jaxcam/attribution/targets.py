@@ -114,26 +114,43 @@ def predicted(outputs: Array) -> Array:
     return jnp.zeros(outputs.shape, int) if outputs.ndim == 1 else jnp.argmax(per_output(outputs), -1)
 
 
-def check_target(target: Any, outputs: Any) -> None:
+def check_one_array(outputs: Any) -> None:
+    """Raises unless a model gives one array; the message says how to take one of several.
+
+    Raises:
+        TypeError: outputs that only a callable target can choose from.
+    """
+    leaves = jax.tree_util.tree_leaves(outputs)
+    if len(leaves) == 1 and leaves[0] is outputs:
+        return
+    entry = f"[{next(iter(outputs))!r}]" if isinstance(outputs, dict) and outputs else "[0]"
+    raise TypeError(
+        f"the model gives a {type(outputs).__name__} of {len(leaves)} arrays: explain one of them, "
+        f"lambda x: model(x){entry}, or choose by the target, a callable outputs -> (n,)"
+    )
+
+
+def check_target(target: Any, outputs: Any, count: int | None = None) -> None:
     """Raises unless a target fits the outputs (their shapes are enough).
+
+    Args:
+        target: see `score`.
+        outputs: of the model.
+        count: the number of images, where outputs need not have it; by default what outputs have.
 
     Raises:
         TypeError: a target of no kind known, or outputs only a callable can choose from.
         ValueError: a class out of range, targets of the wrong length, or scores of the wrong shape.
     """
     if isinstance(target, Contrast):
-        check_target(target.first, outputs)
-        check_target(target.second, outputs)
+        check_target(target.first, outputs, count)
+        check_target(target.second, outputs, count)
         return
     if callable(target):
-        _check_scores(jax.eval_shape(target, outputs), outputs)
+        n = jax.tree_util.tree_leaves(outputs)[0].shape[0] if count is None else count
+        _check_scores(jax.eval_shape(target, outputs), n)
         return
-    leaves = jax.tree_util.tree_leaves(outputs)
-    if len(leaves) != 1 or leaves[0] is not outputs:
-        raise TypeError(
-            f"the model gives {type(outputs).__name__} of {len(leaves)} arrays: say which number is meant by a target "
-            "that is a callable outputs -> (n,)"
-        )
+    check_one_array(outputs)
     n, k = outputs.shape[0], outputs.shape[-1]
     if outputs.ndim == 1:
         if target is not None and not _is_zero(target):
@@ -163,8 +180,7 @@ def _is_zero(target: Any) -> bool:
     return isinstance(target, jax.core.Tracer) or not np.any(np.asarray(target))
 
 
-def _check_scores(scores: Any, outputs: Any) -> None:
-    n = jax.tree_util.tree_leaves(outputs)[0].shape[0]
+def _check_scores(scores: Any, n: int) -> None:
     shape = getattr(scores, "shape", None)
     if shape != (n,):
         got = type(scores).__name__ if shape is None else f"shape {shape}"

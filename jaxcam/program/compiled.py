@@ -13,7 +13,6 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
-import jax.numpy as jnp
 
 R = TypeVar("R")
 _OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT"}
@@ -40,26 +39,28 @@ def compiled(function: Callable[..., R], **options: Any) -> Callable[..., R]:
 
     @functools.wraps(function)
     def call(*arguments: Any, **keywords: Any) -> R:
-        inside = isinstance(jnp.zeros(()), jax.core.Tracer)  # within a jit, whatever the arguments are
+        inside = isinstance(jax.device_put(0), jax.core.Tracer)  # within a jit, whatever the arguments are
         leaves = jax.tree_util.tree_leaves((arguments, keywords))
-        if inside or not _understood() or any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+        if inside or not _Known.understood() or any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
             return plain(*arguments, **keywords)
-        return guarded()(*arguments, **keywords)
+        try:
+            return guarded()(*arguments, **keywords)
+        except jax.errors.JaxRuntimeError as error:
+            if "No such compile option" not in str(error):
+                raise
+            _Known.option = False  # a version of XLA that has no such fusion
+            return plain(*arguments, **keywords)
 
-    # As that of jax.jit: how many programs there are of it, so that tests see a second compilation.
+    # As of what `jax.jit` gives: how many programs were compiled.
     call._cache_size = lambda: plain._cache_size() + guarded()._cache_size()  # type: ignore[attr-defined]
     return call
 
 
-@functools.cache
-def _understood() -> bool:
-    """Whether the options mean anything: on CPUs, to a version of XLA that has the fusion."""
-    if jax.default_backend() != "cpu":
-        return False
-    try:
-        jax.jit(lambda x: x, compiler_options=_OPTIONS)(0)
-    except jax.errors.JaxRuntimeError as error:
-        if "No such compile option" not in str(error):
-            raise
-        return False
-    return True
+class _Known:
+    """What is known of the version of XLA."""
+
+    option = True
+
+    @classmethod
+    def understood(cls) -> bool:
+        return cls.option and jax.default_backend() == "cpu"

@@ -51,6 +51,23 @@ def given(anatomy: Anatomy, arrays: list[Any], x: Array) -> dict[Value, Any]:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
+class Renewed:
+    """x ↦ outputs of a model that is made anew from its parts at each call.
+
+    A module that writes to itself while it is called (`sow` of Flax NNX) may only do so within the
+    transformation it was made in. A copy made where it is called is right anywhere, and what it
+    writes goes with it: the user's model stays as it was.
+    """
+
+    transformed_model: Any
+
+    def __call__(self, x: Any) -> Any:
+        leaves, tree = jax.tree_util.tree_flatten(self.transformed_model)
+        return jax.tree_util.tree_unflatten(tree, leaves)(x)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, eq=False)
 class Tap:
     """x ↦ a layer's value, or several layers' as a dict. Made by `tap`."""
 

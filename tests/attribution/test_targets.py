@@ -95,6 +95,9 @@ def test_what_does_not_fit_is_refused_in_one_line(target, error, message):
 
 def test_several_outputs_need_a_callable():
     outputs = {"boxes": SHAPE, "classes": SHAPE}
-    with pytest.raises(TypeError, match="the model gives dict of 2 arrays: say which number is meant"):
+    with pytest.raises(
+        TypeError,
+        match=r"a dict of 2 arrays: explain one of them, lambda x: model\(x\)\['.*'\], or choose by the target",
+    ):
         check_target(1, outputs)
     assert check_target(lambda found: found["classes"][:, 0], outputs) is None
