@@ -1,8 +1,9 @@
 """Which rule goes where. The names and defaults are zennit's, so that maps can be compared by name.
 
-All of them pass relevance through activations and free-standing batch norms, share it by contribution at residual
-additions and average pooling, and send it to the winner at max pooling. What differs is the rule of convolutions, of
-dense layers and of the first layer.
+All of them pass relevance through activations, share it by contribution at residual additions and average pooling, and
+send it to the winner at max pooling. What differs is the rule of convolutions, of dense layers and of the first layer.
+Batch norms beside a convolution belong to it; those that stand alone are affine maps as well, with a rule that follows
+the convolutions'.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import fnmatch
+import math
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from jaxcam.attribution.rules import AlphaBeta, Epsilon, Flat, Gamma, Norm, ZBox, ZPlus
+from jaxcam.attribution.rules import AlphaBeta, Epsilon, Flat, Gamma, Norm, Pass, ZBox, ZeroBias, ZPlus
 
 __all__ = [
     "COMPOSITES",
@@ -28,6 +30,7 @@ __all__ = [
 
 _PLUS, _EPSILON, _NORM = ZPlus(), Epsilon(), Norm()
 _KINDS = ("conv", "dense", "add", "mean")
+_SUMS = ("add", "mean")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,13 +41,17 @@ class Composite:
     layer is the first in the order of evaluation whose kind is in `first_kinds`.
 
     Attributes:
-        conv: the rule of convolutions, with the batch norm that follows them.
+        conv: the rule of convolutions, with the batch norms beside them.
         dense: the rule of dense layers and other matrix products.
         add: the rule of residual additions, a `Norm`.
         mean: the rule of average and sum pooling, a `Norm`.
         first: the rule of the first layer; None if it is as all others.
         first_kinds: what may be the first layer: "conv", "dense" or both.
         named: pairs of a layer's name, or a pattern such as "layer4.*", and a rule; the first that fits counts.
+        scale: the rule of scales and shifts that stand beside no kernel, such as a batch norm before a ReLU or after a
+            concatenation. None for what follows from the rule of convolutions: ε and γ are as good for one input as
+            for many; in place of z⁺ and αβ, which share between several inputs, γ = ∞, which never hands on more than
+            it received; in place of the box, which is for pixels, the pass rule. Names do not reach these.
     """
 
     conv: Any = _PLUS
@@ -54,18 +61,27 @@ class Composite:
     first: Any = None
     first_kinds: tuple[str, ...] = ("conv", "dense")
     named: tuple[tuple[str, Any], ...] = ()
+    scale: Any = None
 
     def __post_init__(self) -> None:
         for kind in _KINDS:
             _check_rule(getattr(self, kind), kind)
+        if self.scale is not None and not isinstance(self.scale, Pass):
+            _check_rule(self.scale, "scale")
         if self.first is not None:
             _check_rule(self.first, "conv")
 
     def with_rules(self, rules: Mapping[str, Any]) -> Composite:
-        """The same composite with other rules by kind ("conv", "dense", "add", "mean", "first") or by layer name."""
-        kinds = {key: rule for key, rule in rules.items() if key in {*_KINDS, "first"}}
+        """The same composite with other rules by kind ("conv", "dense", "add", "mean", "scale", "first") or by name."""
+        kinds = {key: rule for key, rule in rules.items() if key in {*_KINDS, "scale", "first"}}
         named = tuple((name, rule) for name, rule in rules.items() if name not in kinds)
         return dataclasses.replace(self, **kinds, named=(*named, *self.named))
+
+    def without_biases(self) -> Composite:
+        """The same composite with `ZeroBias` around every rule of an affine map: biases keep nothing of the score."""
+        kinds = {kind: _zero_bias(getattr(self, kind)) for kind in ("conv", "dense", "scale", "first")}
+        named = tuple((name, _zero_bias(rule)) for name, rule in self.named)
+        return dataclasses.replace(self, **kinds, named=named)
 
     def assign(self, kinds: Sequence[str], layers: Sequence[str]) -> list[Any]:
         """For each piece of a program its rule; None where relevance passes, or goes to the winner.
@@ -80,8 +96,12 @@ class Composite:
                 hint = f"; did you mean '{close[0]}'?" if close else "; jc.audit(model, x) lists all."
                 raise ValueError(f"no layer '{pattern}' takes a rule{hint}")
         first = next((i for i, kind in enumerate(kinds) if kind in self.first_kinds), None)
+        alone = _alone(self.conv) if self.scale is None else self.scale
         found: list[Any] = []
         for index, (kind, layer) in enumerate(zip(kinds, layers, strict=True)):
+            if kind == "scale":
+                found.append(None if isinstance(alone, Pass) else alone)
+                continue
             rule = getattr(self, kind) if kind in _KINDS else None
             if index == first and self.first is not None:
                 rule = self.first
@@ -96,14 +116,29 @@ def _fits(layer: str, pattern: str) -> bool:
     return layer == pattern or fnmatch.fnmatchcase(layer, pattern)
 
 
+def _alone(rule: Any) -> Any:
+    """The rule of a map of one input, where that of convolutions is `rule`."""
+    match rule:
+        case ZPlus() | AlphaBeta():
+            return Gamma(math.inf, rule.stabilizer)
+        case ZBox():
+            return Pass()
+        case ZeroBias():
+            return _zero_bias(_alone(rule.rule))
+    return rule
+
+
+def _zero_bias(rule: Any) -> Any:
+    """The rule with biases left out, unless it has none, or is one of sums."""
+    return rule if rule is None or isinstance(rule, Pass | ZeroBias | Norm) else ZeroBias(rule)
+
+
 def _check_rule(rule: Any, kind: str, layer: str = "") -> None:
     """Raises unless a rule is one for a kind of layer."""
     where = f"layer '{layer}' ({kind})" if layer else kind
-    wanted = ("share", "collect") if kind in {"add", "mean"} else ("terms", "share", "collect")
+    wanted = ("share", "collect") if kind in _SUMS else ("terms", "share", "collect")
     if any(not callable(getattr(rule, name, None)) for name in wanted):
-        raise TypeError(
-            f"{where} takes a rule such as {'Norm' if kind in {'add', 'mean'} else 'ZPlus'}(); got {rule!r}"
-        )
+        raise TypeError(f"{where} takes a rule such as {'Norm' if kind in _SUMS else 'ZPlus'}(); got {rule!r}")
     if kind in {"add", "mean"} and hasattr(rule, "terms") and not isinstance(rule, Epsilon):
         raise TypeError(f"{where} has no weights: it takes Norm() or Epsilon(); got {rule!r}")
 

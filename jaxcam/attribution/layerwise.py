@@ -6,15 +6,16 @@ import dataclasses
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from jaxcam.attribution.asking import Question, ask
 from jaxcam.attribution.composites import Composite, named_composite
-from jaxcam.attribution.targets import Target, score
+from jaxcam.attribution.relevance_budget import RelevanceBudget, map_and_budget, start_of_relevance
+from jaxcam.attribution.targets import Target
+from jaxcam.program.conservation import balanced, balances
 from jaxcam.program.layers import study
-from jaxcam.program.relevance import AS_GRADIENT, PASSING, Relevant, Ruling, balanced, balances, ruling
+from jaxcam.program.relevance import AS_GRADIENT, PASSING, Relevant, Ruling, ruling
 from jaxcam.program.transform import as_pytree
 
 
@@ -22,8 +23,8 @@ def relevance(model: Any, composite: str | Composite = "epsilon_plus") -> Releva
     """The same model, whose backward pass carries relevance instead of gradients.
 
     Outputs are the model's own. The VJP takes the relevance of the outputs to that of the input: each affine map (a
-    convolution or matrix product with its bias and batch norm), sum and average hands R on by its rule; activations
-    of one value and free-standing batch norms pass it, R ↦ R; max pooling gives it to the winner.
+    convolution or matrix product with its bias and the batch norms beside it, or a batch norm that stands alone), sum
+    and average hands R on by its rule; activations of one value pass it, R ↦ R; max pooling gives it to the winner.
 
     Args:
         model: any callable `x -> outputs`.
@@ -83,7 +84,8 @@ def lrp(
     divided by s the maps agree. When it misleads: z⁺ alone (deep Taylor) hardly depends on the class, and converges
     to the same map for all of them in deep networks (Sixt et al. 2020); pictures differ much between composites.
     """
-    return ask(_lrp, model, x, target, composite=named_composite(composite))
+    relevance, _ = ask(_lrp, model, x, target, composite=named_composite(composite))
+    return relevance
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +94,8 @@ class RuledLayer:
 
     Attributes:
         layer: the layer they belong to, or the last one before them; empty at the input.
-        kind: "conv", "dense", "mean", "add", "scale", "activation", "select", "move", or "none" if there is no rule.
+        kind: "conv", "dense", "scale", "mean", "add", "factor", "activation", "select", "move", or "none" if there is
+            no rule.
         rule: the rule in words: "ZPlus(…)", "pass", "winner", "no rule".
         equations: the equations' names, in order.
         shape: of their result.
@@ -136,7 +139,7 @@ def _rows(rules: Ruling, avals: Any) -> list[RuledLayer]:
         words = repr(rule)
         if piece.kind == "none":
             words = "no rule"
-        elif piece.kind in PASSING or piece.kind == "move":
+        elif piece.kind in PASSING or piece.kind == "move" or (piece.kind == "scale" and rule is None):
             words = "pass"
         elif piece.kind in AS_GRADIENT:
             words = "winner"
@@ -153,11 +156,14 @@ class Balance:
         row: the equations and their rule.
         received: the relevance of their result, (n,).
         passed: the relevance they gave to what they were computed from, (n,).
+        biases: the relevance that their biases kept, (n,). received − passed − biases is what ε kept, and what came to
+            outputs with nothing to share.
     """
 
     row: RuledLayer
     received: Array | np.ndarray
     passed: Array | np.ndarray
+    biases: Array | np.ndarray
 
 
 def conservation(
@@ -165,8 +171,8 @@ def conservation(
 ) -> list[Balance]:
     """How much relevance each equation receives and how much it hands on.
 
-    Where a rule conserves, Σᵢ Rᵢ = Σⱼ Rⱼ: `passed` equals `received`. What is missing was kept by a bias, by ε, or by
-    an output that has nothing to share.
+    Where a rule conserves, Σᵢ Rᵢ = Σⱼ Rⱼ: `passed` equals `received`. What is missing was kept by a bias, which
+    `biases` says, by ε, or by an output that has nothing to share.
 
     Args:
         model: any callable `x -> outputs`.
@@ -191,19 +197,12 @@ def conservation(
     sums = ask(_balances, model, x, target, composite=chosen)
     anatomy, _ = study(model, jax.ShapeDtypeStruct(x.shape, x.dtype))
     rows = _rows(balanced(anatomy, ruling(anatomy, chosen)), anatomy.program.avals)
-    return [Balance(row, received, passed) for row, (received, passed) in zip(rows, sums, strict=True)]
+    return [Balance(row, *numbers) for row, numbers in zip(rows, sums, strict=True)]
 
 
-def _start(question: Question, outputs: Any) -> Any:
-    """The relevance of the outputs: z ⊙ ∂s/∂z."""
-    slopes = jax.grad(lambda z: jnp.sum(score(z, question.target)))(outputs)
-    return jax.tree_util.tree_map(jnp.multiply, outputs, slopes)
-
-
-def _lrp(question: Question, x: Array, composite: Any) -> Array:
-    outputs, pull_back = jax.vjp(relevance(question.model, composite), x)
-    return pull_back(_start(question, outputs))[0]
+def _lrp(question: Question, x: Array, composite: Any) -> tuple[Array, RelevanceBudget]:
+    return map_and_budget(question, x, composite)
 
 
 def _balances(question: Question, x: Array, composite: Any) -> Any:
-    return balances(question.model, composite, x, lambda outputs: _start(question, outputs))
+    return balances(question.model, composite, x, lambda outputs: start_of_relevance(question, outputs))

@@ -23,7 +23,7 @@ from jaxtyping import Array
 
 from jaxcam.program.relevance import Part, Term
 
-__all__ = ["AlphaBeta", "Epsilon", "Flat", "Gamma", "Norm", "WSquare", "ZBox", "ZPlus"]
+__all__ = ["AlphaBeta", "Epsilon", "Flat", "Gamma", "Norm", "Pass", "WSquare", "ZBox", "ZPlus", "ZeroBias"]
 
 
 def stabilized(y: Array, epsilon: float) -> Array:
@@ -178,13 +178,13 @@ class Gamma:
 
     For yⱼ > 0: Rᵢ = Σⱼ (xᵢ·Wᵢⱼ + γ·(xᵢ·Wᵢⱼ)⁺) / ±ε zⱼ · Rⱼ, with z the sum of the same over i, and bⱼ + γ·bⱼ⁺. For
     yⱼ < 0 the negative parts take the place of the positive ones; outputs that are exactly 0 hand nothing on. With
-    γ = 0 it is ε, with γ → ∞ z⁺ where y > 0. Montavon et al., "Layer-Wise Relevance Propagation: An Overview",
-    2019, for x ≥ 0; Andéol et al., "Learning Domain Invariant Representations by Joint Wasserstein Distance
-    Minimization", 2021, for any x.
+    γ = 0 it is ε; with γ = ∞ only what is in favor counts, which is z⁺ where y > 0. Montavon et al., "Layer-Wise
+    Relevance Propagation: An Overview", 2019, for x ≥ 0; Andéol et al., "Learning Domain Invariant Representations by
+    Joint Wasserstein Distance Minimization", 2021, for any x.
     Differs from the papers, and agrees with zennit: the bias is counted once, with the positive inputs.
 
     Attributes:
-        gamma: γ ≥ 0.
+        gamma: γ ≥ 0; math.inf is allowed.
         stabilizer: ε, what is added to the size of the denominators.
     """
 
@@ -192,17 +192,22 @@ class Gamma:
     stabilizer: float = 1e-6
 
     def __post_init__(self) -> None:
-        _check("gamma", self.gamma)
+        if self.gamma != math.inf:
+            _check("gamma", self.gamma)
         _check("stabilizer", self.stabilizer)
 
     def terms(self, part: Part) -> list[Term]:
         x, kernel, bias = part.x, part.kernel, part.bias
-        up, down = kernel + self.gamma * positive(kernel), kernel + self.gamma * negative(kernel)
         none = jnp.zeros_like(bias)
+        if self.gamma == math.inf:  # divided by 1 + γ
+            up, down, favoring, opposing = positive(kernel), negative(kernel), positive(bias), negative(bias)
+        else:
+            up, down = kernel + self.gamma * positive(kernel), kernel + self.gamma * negative(kernel)
+            favoring, opposing = bias + self.gamma * positive(bias), bias + self.gamma * negative(bias)
         return [
-            (positive(x), up, bias + self.gamma * positive(bias)),
+            (positive(x), up, favoring),
             (negative(x), down, none),
-            (positive(x), down, bias + self.gamma * negative(bias)),
+            (positive(x), down, opposing),
             (negative(x), up, none),
             (x, kernel, bias),
         ]
@@ -315,6 +320,47 @@ class ZBox:
 
     def collect(self, inputs: list[Array], pulled: list[Array]) -> Array:
         return _products(inputs, pulled)
+
+
+@dataclasses.dataclass(frozen=True)
+class Pass:
+    """The pass rule, of scales and shifts that stand alone: relevance goes through as it is.
+
+    R ↦ R: the shift keeps nothing, so with ε → 0 the map is not input times gradient. It is what zennit does with a
+    batch norm that no canonizer merged: `composite.with_rules({"scale": jc.rules.Pass()})` gives zennit's maps.
+    """
+
+
+@dataclasses.dataclass(frozen=True)
+class ZeroBias:
+    """Another rule, with the bias left out of it: nothing is kept by biases, all is shared among the inputs.
+
+    That of `rule` with b = 0. The map then adds up to the score where a network's biases would
+    have kept most of it, but it hands the biases' part to inputs that did not contribute it, and
+    under ε the denominators can be near zero. As zennit's `zero_params="bias"`.
+
+    Attributes:
+        rule: the rule.
+    """
+
+    rule: Any
+
+    def __post_init__(self) -> None:
+        if not callable(getattr(self.rule, "terms", None)):
+            raise TypeError(f"ZeroBias takes a rule of affine maps such as ZPlus(); got {self.rule!r}")
+
+    @property
+    def needs_image(self) -> bool:
+        return getattr(self.rule, "needs_image", False)
+
+    def terms(self, part: Part) -> list[Term]:
+        return self.rule.terms(dataclasses.replace(part, bias=jnp.zeros_like(part.bias)))
+
+    def share(self, relevance: Array, outputs: list[Array]) -> list[Array]:
+        return self.rule.share(relevance, outputs)
+
+    def collect(self, inputs: list[Array], pulled: list[Array]) -> Array:
+        return self.rule.collect(inputs, pulled)
 
 
 def _bound(value: Any) -> float | tuple[float, ...]:

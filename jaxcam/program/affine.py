@@ -2,11 +2,12 @@
 
 A rule of relevance speaks of weights and biases. A program has neither: it has a convolution, then perhaps a
 reshape, a subtraction, a division by a square root, a multiplication, an addition. As long as the other operand of
-each of these does not depend on the input, all of them together are one affine map from one value to one other.
-`affine_maps` finds the largest such maps, by what the equations compute; whose layer it was does not matter.
+each of these does not depend on the input, all of them together are one affine map from one value to one other. So
+are a normalization of the images or a batch norm that stand right before it (prescale.py). `affine_maps` finds the
+largest such maps, by what the equations compute; whose layer it was does not matter.
 
     affine_maps : (Program, live values)            ↦ [Affine]
-    kernel, bias: the scales that follow a kernel are folded into it, the shifts are collected in b
+    kernel, bias: the scales before and after a kernel are folded into it, the shifts are collected in b
     apply       : (x, W, b)                         ↦ y, for any W and b of these shapes
 """
 
@@ -21,14 +22,10 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxcam.program.axes import Axes, after
-from jaxcam.program.recognize import is_affine
+from jaxcam.program.prescale import KEEPING, LAYOUT, SCALES, SHIFTS, Prescale, Prescaling
+from jaxcam.program.recognize import is_affine, uniform
 from jaxcam.program.trace import Node, Program, Value
 
-SHIFTS = frozenset(["add", "add_any", "sub"])
-SCALES = frozenset(["mul", "div"])
-# Changes no number, only how it is stored.
-_KEEPING = frozenset(["convert_element_type", "copy", "copy_p", "name", "reduce_precision"])
-_LAYOUT = frozenset(["reshape", "squeeze", "expand_dims", "transpose", "broadcast_in_dim"])
 _SUMS = frozenset(["reduce_sum", "reduce_window_sum"])
 
 
@@ -38,7 +35,8 @@ class Affine:
 
     Attributes:
         kind: "conv", "dense"; "mean" for a sum over a window or some axes and the division that follows; "scale" for
-            shifts and scales that follow no kernel (a free-standing batch norm).
+            shifts, with scales or without, that are beside no kernel (a free-standing batch norm); "factor" for scales
+            alone.
         source: the value that goes in.
         result: the value that comes out.
         node: the convolution or matrix product that holds the kernel; for the other kinds the first equation.
@@ -46,6 +44,8 @@ class Affine:
         others: the values besides the source that it is computed from; for "conv" and "dense" the kernel first.
         units: the axis of the units in what `node` gives; None if it has none.
         kernel_units: the axis of the same units in the kernel.
+        prescale: the scales and shifts before the kernel, if there are any.
+        source_aval: shape and dtype of the source.
     """
 
     kind: str
@@ -56,10 +56,12 @@ class Affine:
     others: tuple[Value, ...]
     units: int | None = None
     kernel_units: int | None = None
+    prescale: Prescale | None = None
+    source_aval: Any = None
 
     @property
     def nodes(self) -> tuple[Node, ...]:
-        return (self.node, *self.chain)
+        return (*(self.prescale.nodes if self.prescale else ()), self.node, *self.chain)
 
     def __call__(self, x: Array, *others: Any) -> Array:
         """The map as the program computes it.
@@ -72,7 +74,17 @@ class Affine:
         return _run(self.nodes, known, self.result)
 
     def kernel(self, *others: Any) -> Array:
-        """W: the kernel times the scales that follow it, as large as the kernel."""
+        """W: the kernel times the scales beside it, as large as the kernel; of a "scale" as large as the source."""
+        zero = jnp.zeros(self.source_aval.shape, self.source_aval.dtype)
+        if self.kind == "scale":
+            return jax.jvp(lambda x: self(x, *others), (zero,), (jnp.ones_like(zero),))[1]
+        kernel = self._kernel_with_chain(others)
+        if self.prescale is None:
+            return kernel
+        return self.prescale.merged(kernel, zero, dict(zip(self.others, others, strict=True)))
+
+    def _kernel_with_chain(self, others: tuple[Any, ...]) -> Array:
+        """The kernel times the scales that follow it."""
         kernel = jnp.asarray(others[0])
         if not self.chain or self.units is None or self.kernel_units is None:
             return kernel * self._uniform_scale(others) if self.chain else kernel
@@ -81,7 +93,9 @@ class Affine:
         return kernel * jnp.expand_dims(scale, [axis for axis in range(kernel.ndim) if axis != self.kernel_units])
 
     def bias(self, x: Array, *others: Any) -> Array:
-        """b: what the map gives where its kernel is zero, as large as the result."""
+        """b: what the map gives where its source is zero, as large as the result."""
+        if self.prescale is not None or self.kind == "scale":
+            return self(jnp.zeros_like(x), *others)
         if not self.chain:
             return jnp.zeros_like(jax.eval_shape(lambda x: self(x, *others), x))
         return _run(self.chain, self._after_zero(others), self.result)
@@ -91,14 +105,19 @@ class Affine:
 
         Args:
             x: the source.
-            kernel: W, as large as the map's own kernel.
+            kernel: W, as large as the map's own kernel; of a "scale" as large as the source.
             bias: b, as large as the result.
             *others: what `others` names; only shapes and dtypes of these matter.
         """
-        known = {self.source: x, self.others[0]: kernel}
+        if self.kind == "scale":
+            return x * kernel + bias
+        known = dict(zip(self.others, others, strict=True))
+        read = self.source if self.prescale is None else self.prescale.result
+        moved = x if self.prescale is None else self.prescale.move(x, known)
+        known |= {read: moved, self.others[0]: kernel}
         value = self.node(*(known[operand] for operand in self.node.operands))[0]
         for node in self.chain:  # the kernel has the scales already, b the shifts: only the layout is left to do
-            if node.name in _LAYOUT or node.name in _KEEPING:
+            if node.name in LAYOUT or node.name in KEEPING:
                 value = node(value)[0]
         return value + bias.astype(value.dtype)
 
@@ -139,9 +158,10 @@ def affine_maps(program: Program, live: set[Value]) -> list[Affine]:
 
     Returns:
         One `Affine` for each convolution and matrix product of a value that depends on the input with one that does
-        not, together with what shifts and scales its units; one for each sum or average pooling; and one for each
-        run of shifts and scales that follows no kernel. No equation is in two of them, and nobody else reads the
-        values in between.
+        not, together with what shifts and scales its units and what it reads; one for each sum or average pooling;
+        and one for each run of shifts and scales that follows no kernel. Nobody else reads the values in between,
+        but for what is before a kernel: that may be before several, and be read by others too, for whom it is a map
+        of its own. No other equation is in two maps.
     """
     finder = _Finder(program, live)
     maps: list[Affine] = []
@@ -156,9 +176,12 @@ def affine_maps(program: Program, live: set[Value]) -> list[Affine]:
         elif node.name in _SUMS and node.varying(live) and node.outputs[0] is not None:
             maps.append(found := finder.from_sum(node))
             taken.update(id(part) for part in found.nodes)
+    prescaling = Prescaling(program, live, finder.varies, uniform(program), finder.is_step)
+    maps = [finder.with_prescale(found, prescaling, taken) for found in maps]
+    ends = {found.source for found in maps}
     for node in program.nodes:
         if id(node) not in taken and finder.is_step(node):
-            found = finder.from_scale(node, taken)
+            found = finder.from_scale(node, taken, ends)
             maps.append(found)
             taken.update(id(part) for part in found.nodes)
     position = {id(node): index for index, node in enumerate(program.nodes)}
@@ -193,13 +216,29 @@ class _Finder:
         result = chain[-1].outputs[0] if chain else middle
         assert result is not None
         kind = "conv" if node.name == "conv_general_dilated" else "dense"
-        return Affine(kind, source, result, node, tuple(chain), others, units, kernel_units)
+        aval = self.program.avals[source]
+        return Affine(kind, source, result, node, tuple(chain), others, units, kernel_units, source_aval=aval)
+
+    def with_prescale(self, found: Affine, prescaling: Prescaling, taken: set[int]) -> Affine:
+        """A map with what stands before its kernel."""
+        if found.kind not in {"conv", "dense"}:
+            return found
+        prescale = prescaling.of(found.node, found.source, taken)
+        if prescale is None:
+            return found
+        return dataclasses.replace(
+            found,
+            source=prescale.source,
+            others=self.others([*prescale.nodes, *found.nodes], found.others[0]),
+            prescale=prescale,
+            source_aval=self.program.avals[prescale.source],
+        )
 
     def from_sum(self, node: Node) -> Affine:
         (source,), (result,) = node.varying(self.live), node.outputs
         assert result is not None
         nodes, reader = [node], self.reader(result)
-        while reader is not None and reader.name in _LAYOUT:  # jnp.mean(keepdims=True) divides after a reshape
+        while reader is not None and reader.name in LAYOUT:  # jnp.mean(keepdims=True) divides after a reshape
             (following,) = reader.outputs
             assert following is not None
             nodes.append(reader)
@@ -212,18 +251,21 @@ class _Finder:
             assert result is not None
         return Affine("mean", source, result, node, tuple(nodes[1:]), self.others(nodes))
 
-    def from_scale(self, node: Node, taken: set[int]) -> Affine:
+    def from_scale(self, node: Node, taken: set[int], ends: set[Value]) -> Affine:
+        """A run of scales and shifts, as far as the first value of `ends`."""
         (source,) = node.varying(self.live)
         nodes = [node]
         value = node.outputs[0]
-        while value is not None and (reader := self.reader(value)) is not None:
+        while value is not None and value not in ends and (reader := self.reader(value)) is not None:
             if not self.is_step(reader) or id(reader) in taken:
                 break
             nodes.append(reader)
             value = reader.outputs[0]
         result = nodes[-1].outputs[0]
         assert result is not None
-        return Affine("scale", source, result, node, tuple(nodes[1:]), self.others(nodes))
+        kind = "scale" if any(part.name in SHIFTS for part in nodes) else "factor"
+        aval = self.program.avals[source]
+        return Affine(kind, source, result, node, tuple(nodes[1:]), self.others(nodes), source_aval=aval)
 
     def grow(self, value: Value, units: int | None) -> list[Node]:
         """The equations after a kernel that belong to its map."""
@@ -234,16 +276,16 @@ class _Finder:
             if result is None or len(reader.varying(self.live)) != 1:
                 break
             size = self.program.avals[value].size
-            if reader.name in _LAYOUT and self.program.avals[result].size == size and len(reader.operands) == 1:
+            if reader.name in LAYOUT and self.program.avals[result].size == size and len(reader.operands) == 1:
                 known = {value: Axes(None, units)}
                 units = after(reader, self.program, [value], known, self.live, result).units
-            elif reader.name in _KEEPING and self.same_kind(value, result):
+            elif reader.name in KEEPING and self.same_kind(value, result):
                 pass
             elif not self.is_step(reader) or (reader.name in SCALES and not self.is_unitwise(reader, units)):
                 break
             chain.append(reader)
             value = result
-            if reader.name not in _LAYOUT and reader.name not in _KEEPING:
+            if reader.name not in LAYOUT and reader.name not in KEEPING:
                 kept = len(chain)
         return chain[:kept]
 
@@ -310,7 +352,7 @@ def _variation(program: Program, live: set[Value]) -> dict[Value, frozenset[int]
             if node.name == "broadcast_in_dim":
                 places = node.params["broadcast_dimensions"]
                 known[output] = frozenset(int(places[axis]) for v in operands[:1] for axis in axes(v))
-            elif node.name in SHIFTS | SCALES | _KEEPING and all(program.avals[v].shape == shape for v in operands):
+            elif node.name in SHIFTS | SCALES | KEEPING and all(program.avals[v].shape == shape for v in operands):
                 known[output] = frozenset().union(*(axes(v) for v in operands))
             else:
                 axes(output)

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from jax.extend import core
 from jaxtyping import Array
 
-from jaxcam.program.affine import SCALES, SHIFTS, affine_maps
+from jaxcam.program.affine import affine_maps
+from jaxcam.program.prescale import SCALES, SHIFTS
 from jaxcam.program.trace import Node, Program, Value
 
 

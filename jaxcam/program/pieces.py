@@ -2,9 +2,11 @@
 
 Kinds of pieces, by what their equations compute:
 
-    conv, dense   a kernel with its bias and batch norm           (an affine map, see affine.py)
+    conv, dense   a kernel with its bias and the batch norms and
+                  normalizations beside it                        (an affine map, see affine.py)
+    scale         shifts and scales that are beside no kernel     (a batch norm before a ReLU or after a concatenation)
     mean, add     average and sum pooling; sums of two values     (linear, without weights)
-    scale         shifts and scales that follow no kernel         (a free-standing batch norm, x / 2)
+    factor        scales without a shift                          (x / 2)
     activation    one number in, one number out, not linear       (ReLU, GELU, whoever wrote it)
     select        one of several numbers is passed on             (max pooling, maxout)
     move          numbers change places                           (reshape, concatenate, pad, slice)
@@ -55,7 +57,7 @@ class Piece:
         sources: the values it is computed from that depend on the input, each once.
         others: those that do not.
         result: the value that it gives.
-        affine: the map, for "conv" and "dense".
+        affine: the map, for "conv", "dense", "scale" and "factor".
     """
 
     kind: str
@@ -215,7 +217,8 @@ class _Namer:
                     self.last[value] = max(before, key=order.__getitem__)
 
     def layer(self, piece: Piece) -> str:
-        for node in piece.nodes:
+        kernel = () if piece.affine is None else (piece.affine.node,)
+        for node in (*kernel, *piece.nodes):
             if id(node) in self.starts:
                 return self.starts[id(node)]
         return self.last.get(piece.result, "")

@@ -11,7 +11,8 @@ knows where the maps are and how to send something through them; the formulas ar
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -19,16 +20,18 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxcam.program.axes import follow_axes
-from jaxcam.program.layers import Anatomy, study
+from jaxcam.program.layers import Anatomy
 from jaxcam.program.pieces import Piece, dismantle
 from jaxcam.program.rewrite import accelerate, rewrites
-from jaxcam.program.trace import Node, Replacement, Replacements, Value, replay
-from jaxcam.program.transform import RuleError, given, replaced
+from jaxcam.program.trace import Node, Replacement, Replacements, Value
+from jaxcam.program.transform import RuleError, replaced
 
 # Kinds of pieces whose relevance goes back as the gradient does: to the winner, or to the old place.
 AS_GRADIENT = frozenset(["select", "move"])
 # Kinds whose relevance goes through as it is.
-PASSING = frozenset(["activation", "scale"])
+PASSING = frozenset(["activation", "factor"])
+# Kinds that are y = W·x + b, with weights of their own.
+WITH_WEIGHTS = frozenset(["conv", "dense", "scale"])
 Term = tuple[Array, Array, Array]
 
 
@@ -38,7 +41,8 @@ class Part:
 
     Attributes:
         x: the map's input.
-        kernel: W, with the scales of batch norm folded in.
+        kernel: W, with the scales of normalizations folded in; of scales and shifts that stand alone one number for
+            each of x.
         bias: b, as large as the result.
         image: what the map's input would be if every pixel of the images had a given value: a number, or one for each
             channel.
@@ -74,7 +78,7 @@ class Composite(Protocol):
     """Which rule goes where. Hashable."""
 
     def assign(self, kinds: Sequence[str], layers: Sequence[str]) -> list[Any]:
-        """For each piece its rule; None for a piece that needs none."""
+        """For each piece its rule; None for a piece that needs none, or whose relevance passes as it is."""
 
 
 Ruling = list[tuple[Piece, Any]]
@@ -102,8 +106,16 @@ def check_ruled(anatomy: Anatomy, rules: Ruling) -> None:
             )
 
 
-def relevance_replacements(anatomy: Anatomy, rules: Ruling) -> Replacements:
+def relevance_replacements(
+    anatomy: Anatomy, rules: Ruling, biases: Mapping[Value, Array] | None = None
+) -> Replacements:
     """For `replay`: every piece that a rule is made for, with its relevance pass.
+
+    Args:
+        anatomy: of the model.
+        rules: its pieces with their rules.
+        biases: for results of affine maps an array (n,) whose cotangent is to be the relevance that the map's biases
+            keep, summed for each image.
 
     Raises:
         RuleError: there is an operation without a rule.
@@ -111,21 +123,24 @@ def relevance_replacements(anatomy: Anatomy, rules: Ruling) -> Replacements:
     check_ruled(anatomy, rules)
     faster = rewrites(anatomy.program)
     found: Replacements = {}
+    readings, axes = biases or {}, image_axes(anatomy)
     kind_of = {value: piece.kind for piece, _ in rules for value in piece.nodes[-1].outputs if value is not None}
     for piece, rule in rules:
         if piece.kind in AS_GRADIENT:
             if piece.result in faster:
                 found[piece.result] = faster[piece.result]
-        elif piece.kind in {"conv", "dense"}:
-            found[piece.result] = _kernel_piece(anatomy, piece, rule, kind_of)
-        elif piece.kind in PASSING:
+        elif piece.kind in WITH_WEIGHTS and rule is not None:
+            found[piece.result] = _affine_piece(
+                anatomy, piece, rule, kind_of, readings.get(piece.result), axes[piece.result]
+            )
+        elif piece.kind in PASSING | WITH_WEIGHTS:
             found[piece.result] = ((*piece.sources, *piece.others), _passing(piece))
         else:
             found[piece.result] = ((*piece.sources, *piece.others), _sharing(piece, rule))
     return found
 
 
-def _evaluate(piece: Piece, sources: Sequence[Any], others: Sequence[Any]) -> Array:
+def evaluate(piece: Piece, sources: Sequence[Any], others: Sequence[Any]) -> Array:
     """The value of a piece, as the program computes it."""
     known: dict[Value, Any] = dict(zip([*piece.sources, *piece.others], [*sources, *others], strict=True))
     for node in piece.nodes:
@@ -139,7 +154,7 @@ def _passing(piece: Piece) -> Replacement:
 
     @jax.custom_vjp
     def passing(x: Array, others: tuple[Any, ...]) -> Array:
-        return _evaluate(piece, [x], others)
+        return evaluate(piece, [x], others)
 
     def forward(x: Array, others: tuple[Any, ...]) -> tuple[Array, None]:
         return passing(x, others), None
@@ -157,14 +172,14 @@ def _sharing(piece: Piece, rule: Sharing) -> Replacement:
 
     @jax.custom_vjp
     def sharing(sources: tuple[Any, ...], others: tuple[Any, ...]) -> Array:
-        return _evaluate(piece, sources, others)
+        return evaluate(piece, sources, others)
 
     def forward(sources: tuple[Any, ...], others: tuple[Any, ...]) -> tuple[Array, Any]:
         return sharing(sources, others), (sources, others)
 
     def backward(saved: Any, relevance: Array) -> tuple[Any, None]:
         sources, others = saved
-        y, pull_back = jax.vjp(lambda *xs: _evaluate(piece, xs, others), *sources)
+        y, pull_back = jax.vjp(lambda *xs: evaluate(piece, xs, others), *sources)
         pulled = pull_back(rule.share(relevance, [y])[0])
         return tuple(rule.collect([x], [c]) for x, c in zip(sources, pulled, strict=True)), None
 
@@ -172,8 +187,13 @@ def _sharing(piece: Piece, rule: Sharing) -> Replacement:
     return lambda *values: sharing(values[:count], values[count:])
 
 
-def _kernel_piece(
-    anatomy: Anatomy, piece: Piece, rule: Rule, kind_of: dict[Value, str]
+def _affine_piece(
+    anatomy: Anatomy,
+    piece: Piece,
+    rule: Rule,
+    kind_of: dict[Value, str],
+    reading: Array | None = None,
+    images: int | None = None,
 ) -> tuple[tuple[Value, ...], Replacement]:
     """An affine map with its rule, and the values it needs."""
     affine = piece.affine
@@ -181,16 +201,17 @@ def _kernel_piece(
     path, path_others = _from_images(anatomy, piece, kind_of) if getattr(rule, "needs_image", False) else ((), ())
     count = len(affine.others)
     shape = anatomy.program.avals[anatomy.x].shape
+    unread = jnp.zeros(()) if reading is None else reading
 
     @jax.custom_vjp
-    def ruled(x: Array, others: tuple[Any, ...], more: tuple[Any, ...]) -> Array:
+    def ruled(x: Array, others: tuple[Any, ...], more: tuple[Any, ...], reading: Array) -> Array:
         return accelerate(lambda x, others: affine(x, *others))(x, others)
 
-    def forward(x: Array, others: tuple[Any, ...], more: tuple[Any, ...]) -> tuple[Array, Any]:
-        return ruled(x, others, more), (x, others, more)
+    def forward(x: Array, others: tuple[Any, ...], more: tuple[Any, ...], reading: Array) -> tuple[Array, Any]:
+        return ruled(x, others, more, reading), (x, others, more, reading)
 
-    def backward(saved: Any, relevance: Array) -> tuple[Array, None, None]:
-        x, others, more = saved
+    def backward(saved: Any, relevance: Array) -> tuple[Array, None, None, Array]:
+        x, others, more, reading = saved
 
         def image(pixel: Any) -> Array:
             pixels = jnp.broadcast_to(jnp.asarray(pixel, x.dtype), shape)
@@ -209,11 +230,16 @@ def _kernel_piece(
             pulls.append(pull_back)
         shares = rule.share(relevance, outputs)
         pulled = [pull_back(part)[0] for pull_back, part in zip(pulls, shares, strict=True)]
-        return rule.collect([changed for changed, *_ in terms], pulled), None, None
+        kept = jnp.zeros_like(reading)
+        # A bias is an input that is always 1: it keeps what such an input would be given.
+        if kept.ndim and images is not None:
+            portions = (bias * share for (*_, bias), share in zip(terms, shares, strict=True))
+            kept = of_images(functools.reduce(jnp.add, portions), images).astype(reading.dtype)
+        return rule.collect([changed for changed, *_ in terms], pulled), None, None, kept
 
     ruled.defvjp(forward, backward)
     sources = (affine.source, *affine.others, *path_others)
-    return sources, lambda x, *values: ruled(x, values[:count], values[count:])
+    return sources, lambda x, *values: ruled(x, values[:count], values[count:], unread)
 
 
 def _from_images(
@@ -228,13 +254,23 @@ def _from_images(
     upstream = anatomy.program.leading_to(source) & anatomy.live
     nodes = tuple(n for n in anatomy.program.nodes if not upstream.isdisjoint(v for v in n.outputs if v is not None))
     between = {kind_of[value] for value in upstream if value in kind_of}
-    if not between <= {"scale", "move"}:
+    if not between <= {"scale", "factor", "move"}:
         raise RuleError(
             f"the box rule is for a layer that reads the images; before layer '{piece.layer}' there is more than a "
             "normalization (give it another rule: composite.with_rules)"
         )
     others = tuple(dict.fromkeys(v for node in nodes for v in node.operands if v not in anatomy.live))
     return nodes, others
+
+
+def image_axes(anatomy: Anatomy) -> dict[Value, int | None]:
+    axes = follow_axes(anatomy.program, anatomy.x, anatomy.live)
+    return {value: found.images for value, found in axes.items()}
+
+
+def of_images(values: Array, axis: int) -> Array:
+    """The sum for each image."""
+    return jnp.sum(values, tuple(other for other in range(values.ndim) if other != axis))
 
 
 @jax.tree_util.register_dataclass
@@ -250,85 +286,3 @@ class Relevant:
             return relevance_replacements(anatomy, ruling(anatomy, self.composite))
 
         return replaced(self.transformed_model, x, rules)
-
-
-def balances(model: Any, composite: Composite, x: Array, start: Callable[[Any], Any]) -> list[tuple[Array, Array]]:
-    """For each piece of a model the relevance that comes to it and the relevance it hands on, summed for each image.
-
-    Args:
-        model: any callable `x -> outputs`.
-        composite: which rule goes where.
-        x: images (n, h, w, c).
-        start: outputs ↦ their relevance.
-
-    Returns:
-        Pairs of arrays (n,), for the pieces that `balanced` lists.
-    """
-    anatomy, arrays = study(model, x)
-    rules = ruling(anatomy, composite)
-    replacements = relevance_replacements(anatomy, rules)
-    listed = balanced(anatomy, rules)
-    axes = _image_axes(anatomy)
-
-    def outputs(meters: list[tuple[Array, Array]]) -> Any:
-        probed = dict(replacements)
-        for (piece, _), (came, left) in zip(listed, meters, strict=True):
-            sources, function = replacements.get(piece.result) or _plain(piece)
-            live = tuple(axes[v] if v in piece.sources else None for v in sources)
-            result_axis = axes[piece.result]
-            assert result_axis is not None
-            probed[piece.result] = (sources, _probed(function, live, result_axis, came, left))
-        found = replay(anatomy.program, given(anatomy, arrays, x), anatomy.program.outputs, probed)
-        return jax.tree_util.tree_unflatten(anatomy.program.out_tree, found)
-
-    zeros = [(jnp.zeros(x.shape[0], x.dtype), jnp.zeros(x.shape[0], x.dtype)) for _ in listed]
-    results, pull_back = jax.vjp(outputs, zeros)
-    return pull_back(start(results))[0]
-
-
-def balanced(anatomy: Anatomy, rules: Ruling) -> Ruling:
-    """The pieces whose relevance can be summed for each image: those whose image axis can be followed."""
-    axes = _image_axes(anatomy)
-    return [
-        (piece, rule)
-        for piece, rule in rules
-        if len(piece.nodes[-1].outputs) == 1
-        and all(axes[value] is not None for value in (*piece.sources, piece.result))
-    ]
-
-
-def _image_axes(anatomy: Anatomy) -> dict[Value, int | None]:
-    axes = follow_axes(anatomy.program, anatomy.x, anatomy.live)
-    return {value: found.images for value, found in axes.items()}
-
-
-def _plain(piece: Piece) -> tuple[tuple[Value, ...], Replacement]:
-    count = len(piece.sources)
-    return (*piece.sources, *piece.others), lambda *values: _evaluate(piece, values[:count], values[count:])
-
-
-def _probed(
-    function: Replacement, axes: tuple[int | None, ...], result_axis: int, came: Array, left: Array
-) -> Replacement:
-    """The function with a meter at its result and one at all its sources."""
-
-    def probed(*values: Any) -> Array:
-        metered = [v if axis is None else _meter(v, left, axis) for v, axis in zip(values, axes, strict=True)]
-        return _meter(function(*metered), came, result_axis)
-
-    return probed
-
-
-def _meter(x: Array, reading: Array, axis: int) -> Array:
-    """x; going back, the meter's reading is the cotangent summed for each image."""
-
-    @jax.custom_vjp
-    def identity(x: Array, reading: Array) -> Array:
-        return x
-
-    def backward(_: None, relevance: Array) -> tuple[Array, Array]:
-        rest = tuple(i for i in range(relevance.ndim) if i != axis)
-        return relevance, jnp.sum(relevance, rest).astype(reading.dtype)
-
-    identity.defvjp(lambda x, reading: (x, None), backward)
-    return identity(x, reading)

@@ -21,6 +21,10 @@ def dense(function, shape):
     return matrix.reshape(bias.size, -1), bias
 
 
+def without_bias(twin):
+    return lambda W, b, x, R: twin(W, np.zeros_like(b), x, R)
+
+
 def sign(y):
     return np.where(y < 0, -1.0, 1.0)
 
@@ -54,6 +58,15 @@ def gamma(W, b, x, R, gamma=0.25):
     return total
 
 
+def in_favor(W, b, x, R):
+    """γ → ∞: where y > 0 only positive contributions count, where y < 0 only negative ones."""
+    y, total = W @ x + b, np.zeros(x.size)
+    for side, part in ((1.0, np.maximum), (-1.0, np.minimum)):
+        c = part(W * x, 0)
+        total += shared(c, c.sum(1) + part(b, 0), np.where(side * y > 0, R, 0))
+    return total
+
+
 def flat(W, b, x, R):
     read = (W != 0).astype(float)
     return shared(read, read.sum(1), R)
@@ -80,6 +93,8 @@ RULES = {
     "alpha 2 beta 1": (rules.AlphaBeta(), alpha_beta),
     "alpha 1.5 beta 0.5": (rules.AlphaBeta(1.5, 0.5), lambda W, b, x, R: alpha_beta(W, b, x, R, 1.5, 0.5)),
     "gamma": (rules.Gamma(), gamma),
+    "gamma of infinity": (rules.Gamma(np.inf), in_favor),
+    "zplus without bias": (rules.ZeroBias(rules.ZPlus()), without_bias(zplus)),
     "flat": (rules.Flat(), flat),
     "w square": (rules.WSquare(), w_square),
     "box": (rules.ZBox(-1.0, 1.5), box),
@@ -117,4 +132,18 @@ MAPS = {
     "dense with bias": lambda x: x.reshape(len(x), -1) @ random(32, 5) + random(5, seed=1),
     "dense with batch norm": lambda x: batch_norm(x.reshape(len(x), -1) @ random(32, 5)),
     "dense, kernel first": lambda x: (random(5, 32) @ x.reshape(len(x), -1).T).T + random(5, seed=1),
+    # What stands before a kernel belongs to it; where that is padded with zeros, a shift is no constant after it.
+    "batch norm before": lambda x: convolve(batch_norm(x), random(3, 3, 2, 3)) + random(3, seed=1),
+    "between two batch norms": lambda x: batch_norm(convolve(batch_norm(x), random(3, 3, 2, 3))),
+    "batch norm before groups": lambda x: convolve(batch_norm(x), random(3, 3, 1, 4), feature_group_count=2),
+    "batch norm before padding": lambda x: convolve(
+        jnp.pad(batch_norm(x), ((0, 0), (1, 1), (2, 0), (0, 0))), random(3, 3, 2, 3), padding=((0, 0), (0, 0))
+    ),
+    "batch norm before a dense layer": lambda x: batch_norm(x).reshape(len(x), -1) @ random(32, 5),
+    "shifts of their own for each pixel": lambda x: convolve((x - random(4, 4, 2, seed=2)) / 3, random(3, 3, 2, 3)),
+    "channels moved": lambda x: convolve(jnp.moveaxis(batch_norm(x), -1, 1).transpose(0, 2, 3, 1), random(3, 3, 2, 3)),
+    # And what stands beside no kernel is a map of its own.
+    "batch norm alone": batch_norm,
+    "a shift alone": lambda x: x - random(2, seed=1),
+    "scales and shifts of their own for each pixel": lambda x: x * random(4, 4, 2, seed=2) + random(4, 4, 2, seed=3),
 }

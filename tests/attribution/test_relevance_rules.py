@@ -31,7 +31,7 @@ def float64():
 
 
 def everywhere(rule):
-    return Composite(conv=rule, dense=rule)
+    return Composite(conv=rule, dense=rule, scale=rule)
 
 
 def pulled_back(model, composite, x, relevance):
@@ -127,10 +127,13 @@ def test_an_activation_passes_relevance(activation):
     np.testing.assert_array_equal(ours, relevance)
 
 
-def test_a_free_standing_batch_norm_and_a_factor_pass_relevance():
+def test_a_factor_passes_relevance_and_a_shift_where_it_shall():
     x, relevance = random(1, *IMAGE, seed=5), random(1, *IMAGE, seed=6)
-    np.testing.assert_array_equal(pulled_back(batch_norm, "epsilon_plus", x, relevance), relevance)
-    np.testing.assert_array_equal(pulled_back(lambda x: -x / 3 + 1, "epsilon_plus", x, relevance), relevance)
+    for factor in (lambda x: -x / 3, lambda x: x * random(2, seed=3), lambda x: -x):
+        np.testing.assert_array_equal(pulled_back(factor, "epsilon_plus", x, relevance), relevance)
+    passing = jc.composites.epsilon_plus().with_rules({"scale": rules.Pass()})
+    for shifted in (batch_norm, lambda x: -x / 3 + 1):
+        np.testing.assert_array_equal(pulled_back(shifted, passing, x, relevance), relevance)
 
 
 # Limits.
@@ -239,6 +242,8 @@ def test_a_rule_is_a_hashable_value(rule):
         (lambda: rules.AlphaBeta(2.0, 2.0), ValueError, "alpha − beta is 1"),
         (lambda: rules.Epsilon(-1.0), ValueError, "epsilon is a number from 0 up; got -1"),
         (lambda: rules.Gamma(float("nan")), ValueError, "gamma is a number from 0 up"),
+        (lambda: rules.Gamma(-float("inf")), ValueError, "gamma is a number from 0 up"),
+        (lambda: rules.ZeroBias(rules.Norm()), TypeError, "a rule of affine maps"),
         (lambda: rules.ZBox(1.0, 0.0), ValueError, "low is not above high"),
         (lambda: rules.ZBox((0.0, 0.0), (1.0, 1.0, 1.0)), ValueError, "one number for each channel"),
     ],
