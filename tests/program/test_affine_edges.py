@@ -79,7 +79,7 @@ def test_the_units_of_a_kernel_with_several_axes_are_its_last():
     # A factor for each place of another axis is no unit's.
     other = weights((4, 1), 2)
     kinds = [kind for kind, _ in names(lambda x: jnp.einsum("ni,ijk->njk", x, kernel) * other, VECTORS)]
-    assert kinds == ["dense", "scale"]
+    assert kinds == ["dense", "factor"]
 
 
 def test_a_kernel_may_stand_on_the_left():
@@ -94,7 +94,7 @@ def test_a_kernel_that_is_summed_up_has_no_units_and_takes_one_number():
     a = check(lambda x: 1 - (x @ kernel) * number, VECTORS, kernel=kernel * 2.5, bias=1)
     assert (a.units, a.kernel_units) == (None, None)
     several = weights((2,), 2)
-    assert [kind for kind, _ in names(lambda x: (x @ kernel) * several, VECTORS)] == ["dense", "scale"]
+    assert [kind for kind, _ in names(lambda x: (x @ kernel) * several, VECTORS)] == ["dense", "factor"]
 
 
 def test_an_axis_of_the_batch_is_no_unit():
@@ -132,16 +132,16 @@ def test_a_change_of_layout_belongs_to_a_map_only_if_a_step_follows():
 def test_after_a_change_of_layout_the_factor_is_looked_for_along_the_units_new_axis():
     first = lambda x: jnp.moveaxis(convolve(x, KERNEL), -1, 1)
     wrong = weights((8,), 6)
-    assert names(lambda x: first(x) * wrong) == [("conv", ["conv_general_dilated"]), ("scale", ["mul"])]
+    assert names(lambda x: first(x) * wrong) == [("conv", ["conv_general_dilated"]), ("factor", ["mul"])]
     # Merged with an axis of space, the units have none of their own, and take one number.
     merged = lambda x: convolve(x, KERNEL).reshape(2, 8, 32)
-    assert [kind for kind, _ in names(lambda x: merged(x) * weights((32,), 6))] == ["conv", "scale"]
+    assert [kind for kind, _ in names(lambda x: merged(x) * weights((32,), 6))] == ["conv", "factor"]
     check(lambda x: merged(x) * 2 - 1, kernel=2 * KERNEL, bias=-1)
 
 
 def test_repeating_a_value_ends_its_map():
     repeated = lambda x: jnp.broadcast_to(convolve(x, KERNEL)[:, :, :, None], (2, 8, 8, 5, 4)) * FACTOR
-    assert names(repeated) == [("conv", ["conv_general_dilated"]), ("scale", ["mul"])]
+    assert names(repeated) == [("conv", ["conv_general_dilated"]), ("factor", ["mul"])]
 
 
 def test_a_change_of_precision_is_kept_and_counting_ends_a_map():
@@ -156,8 +156,8 @@ def test_a_step_depends_on_one_value_and_does_not_divide_by_it():
     assert names(lambda x: x + x) == []
     assert names(lambda x: x / x) == []
     assert names(lambda x: FACTOR[:3] / x) == []
-    assert names(lambda x: x / FACTOR[:3]) == [("scale", ["div"])]
-    assert names(lambda x: -x) == [("scale", ["neg"])]
+    assert names(lambda x: x / FACTOR[:3]) == [("factor", ["div"])]
+    assert names(lambda x: -x) == [("factor", ["neg"])]
     assert names(lambda x: FACTOR[:3] - x) == [("scale", ["sub"])]
     assert names(lambda x: convolve(x, KERNEL) + x.mean()) == [
         ("conv", ["conv_general_dilated"]),
@@ -230,7 +230,7 @@ def test_a_sum_takes_the_factor_that_follows_it(name):
 
 
 def test_a_sum_of_constants_is_no_map():
-    assert names(lambda x: jnp.tanh(x) * jnp.ones((3, 3)).sum(0) ** 2) == [("scale", ["mul"])]
+    assert names(lambda x: jnp.tanh(x) * jnp.ones((3, 3)).sum(0) ** 2) == [("factor", ["mul"])]
 
 
 def test_maps_stand_in_the_order_of_evaluation_and_share_no_equation():
@@ -241,8 +241,10 @@ def test_maps_stand_in_the_order_of_evaluation_and_share_no_equation():
 
     found = maps_of(function)
     assert [a.kind for a, *_ in found] == ["scale", "conv", "mean", "scale", "dense"]
-    nodes = [id(node) for a, *_ in found for node in a.nodes]
+    # But for a scale before a kernel, which is a map for others who read it, too.
+    nodes = [id(node) for a, *_ in found for node in (a.node, *a.chain)]
     assert len(nodes) == len(set(nodes))
+    assert [a.prescale is not None for a, *_ in found] == [False, True, False, False, True]
 
 
 def test_a_run_of_steps_ends_before_a_kernel_s_own_and_where_somebody_else_reads():
@@ -250,10 +252,10 @@ def test_a_run_of_steps_ends_before_a_kernel_s_own_and_where_somebody_else_reads
         y = jnp.tanh(x) * 2
         return (y + 1) * 3, y.sum()
 
-    assert names(between)[0] == ("scale", ["mul"])
+    assert names(between)[0] == ("factor", ["mul"])
     assert ("scale", ["add", "mul"]) in names(between)
     returned = lambda x: (lambda y: (y, y + 1))(jnp.tanh(x) * 2)
-    assert names(returned) == [("scale", ["mul"]), ("scale", ["add"])]
+    assert names(returned) == [("factor", ["mul"]), ("scale", ["add"])]
 
 
 def test_other_values_are_named_once_the_kernel_first():
