@@ -41,7 +41,7 @@ class Number(click.ParamType):
     name = "number"
 
     def __init__(
-        self, low: float = -math.inf, high: float = math.inf, *, above: bool = False, below: bool = False
+        self, low: float | int = -math.inf, high: float | int = math.inf, *, above: bool = False, below: bool = False
     ) -> None:
         self.low, self.high, self.above, self.below = low, high, above, below
 

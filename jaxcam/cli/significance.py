@@ -3,13 +3,14 @@
 import contextlib
 import warnings
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import click
 
 UNABLE = "No result can be significant"
 
 
+@runtime_checkable
 class Able(Protocol):
     """As much of a `jaxcam.studies.Resolution` as is needed here, where JAX is not yet imported."""
 
