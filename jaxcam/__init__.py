@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from jaxcam import data, models, neurons, quality, studies, training, viewing
     from jaxcam.attribution import (
         Balance,
+        RelevanceBudget,
+        RelevanceWarning,
         RuledLayer,
         ablation_cam,
         audit,
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
         lrp,
         occlusion,
         relevance,
+        relevance_budget,
         rise,
         rules,
         saliency,
@@ -88,6 +91,8 @@ __all__ = [  # noqa: RUF022 - by room
     "tap",
     # attribution
     "Balance",
+    "RelevanceBudget",
+    "RelevanceWarning",
     "RuledLayer",
     "ablation_cam",
     "audit",
@@ -115,6 +120,7 @@ __all__ = [  # noqa: RUF022 - by room
     "lrp",
     "occlusion",
     "relevance",
+    "relevance_budget",
     "rise",
     "rules",
     "saliency",

@@ -13,12 +13,15 @@ from jaxcam.attribution.occluding import occlusion
 from jaxcam.attribution.paths import blur_integrated_gradients, guided_integrated_gradients, integrated_gradients
 from jaxcam.attribution.plus_plus import grad_cam_plus_plus
 from jaxcam.attribution.regions import xrai
+from jaxcam.attribution.relevance_budget import RelevanceBudget, RelevanceWarning, relevance_budget
 from jaxcam.attribution.segments import segment
 from jaxcam.attribution.shapley import kernel_shap, shapley_values
 from jaxcam.attribution.targets import contrast
 
 __all__ = [
     "Balance",
+    "RelevanceBudget",
+    "RelevanceWarning",
     "RuledLayer",
     "ablation_cam",
     "audit",
@@ -46,6 +49,7 @@ __all__ = [
     "lrp",
     "occlusion",
     "relevance",
+    "relevance_budget",
     "rise",
     "rules",
     "saliency",

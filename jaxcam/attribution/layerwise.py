@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from jaxcam.attribution.asking import Question, ask
 from jaxcam.attribution.composites import Composite, named_composite
-from jaxcam.attribution.relevance_budget import RelevanceBudget, map_and_budget, start_of_relevance
+from jaxcam.attribution.relevance_budget import map_and_budget, start_of_relevance, warn_where_lost
 from jaxcam.attribution.targets import Target
 from jaxcam.program.conservation import balanced, balances
 from jaxcam.program.layers import study
@@ -57,7 +57,8 @@ def lrp(
     """The score, shared among the numbers of the image layer by layer: layer-wise relevance propagation.
 
     Relevance starts as R = z ⊙ ∂s/∂z at the outputs z, which is the score s itself for a class, and comes down by
-    the composite's rules (`relevance`). Where the rules conserve, the map sums to s, up to what biases keep.
+    the composite's rules (`relevance`). Where the rules conserve, the map sums to s, up to what biases keep:
+    `relevance_budget` says how much, and a `RelevanceWarning` where next to nothing is left (not inside `jit`).
 
     Args:
         model: any callable `x -> outputs`, logits and not probabilities.
@@ -84,7 +85,8 @@ def lrp(
     divided by s the maps agree. When it misleads: z⁺ alone (deep Taylor) hardly depends on the class, and converges
     to the same map for all of them in deep networks (Sixt et al. 2020); pictures differ much between composites.
     """
-    relevance, _ = ask(_lrp, model, x, target, composite=named_composite(composite))
+    relevance, budget = ask(map_and_budget, model, x, target, composite=named_composite(composite))
+    warn_where_lost(budget, stacklevel=2)
     return relevance
 
 
@@ -198,10 +200,6 @@ def conservation(
     anatomy, _ = study(model, jax.ShapeDtypeStruct(x.shape, x.dtype))
     rows = _rows(balanced(anatomy, ruling(anatomy, chosen)), anatomy.program.avals)
     return [Balance(row, *numbers) for row, numbers in zip(rows, sums, strict=True)]
-
-
-def _lrp(question: Question, x: Array, composite: Any) -> tuple[Array, RelevanceBudget]:
-    return map_and_budget(question, x, composite)
 
 
 def _balances(question: Question, x: Array, composite: Any) -> Any:

@@ -1,11 +1,13 @@
 """From `--method` and `--option` to maps: which methods, with what, batch by batch."""
 
 import ast
+import contextlib
 import difflib
 import inspect
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -14,6 +16,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
+from jaxcam.attribution import RelevanceWarning
 from jaxcam.attribution.methods import METHODS, Method
 from jaxcam.cli.classes import in_batches
 from jaxcam.cli.networks import Network
@@ -169,7 +172,10 @@ def maps_of(
     seconds: dict[str, float] = {}
     left_out: dict[str, str] = {}
     parts = in_batches(images, batch)
-    with Progress(console=Console(stderr=True), transient=True, disable=not progress) as bar:
+    with (
+        _relevance_warned_of_once(),
+        Progress(console=Console(stderr=True), transient=True, disable=not progress) as bar,
+    ):
         task = bar.add_task("explaining", total=len(methods) * len(parts))
         for method in methods:
             bar.update(task, description=method.name)
@@ -183,6 +189,16 @@ def maps_of(
                     raise ValueError(f"{method.name}: {error}") from error
                 left_out[method.name] = str(error)
     return maps, seconds, left_out
+
+
+@contextlib.contextmanager
+def _relevance_warned_of_once() -> Iterator[None]:
+    """Of the warnings of many batches that relevance was lost, says the first, when all is done."""
+    with warnings.catch_warnings(record=True) as caught:
+        yield
+    relevance = [each for each in caught if issubclass(each.category, RelevanceWarning)]
+    for each in [*(other for other in caught if other not in relevance), *relevance[:1]]:
+        warnings.showwarning(each.message, each.category, each.filename, each.lineno)
 
 
 def _one(
