@@ -39,6 +39,7 @@ def relevance(model: Any, composite: str | Composite = "epsilon_plus") -> Releva
         TypeError: the model is not callable, or the composite no composite.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> net = lambda x: jax.nn.relu(x @ jnp.array([[1.0], [2.0]]))
         >>> outputs, pull_back = jax.vjp(relevance(net), jnp.array([[3.0, 1.0]]))
         >>> [round(float(r), 3) for r in pull_back(outputs)[0][0]]
@@ -76,6 +77,7 @@ def lrp(
             layer the message names.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> net = lambda x: x.sum((1, 2)) @ jnp.array([[1.0, -1.0]])
         >>> lrp(net, jnp.ones((1, 2, 2, 1)), target=0).round(3).tolist()
         [[[[1.0], [1.0]], [[1.0], [1.0]]]]
@@ -127,6 +129,7 @@ def audit(model: Any, x: Any, composite: str | Composite = "epsilon_plus") -> li
         TypeError: the model is not callable, or the composite no composite.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> net = lambda x: jax.nn.relu(x @ jnp.ones((2, 3))).sum(-1)
         >>> [(row.kind, row.rule) for row in audit(net, jnp.ones((1, 2)))]
         [('dense', 'Epsilon(epsilon=1e-06)'), ('activation', 'pass'), ('mean', 'Norm(stabilizer=1e-06)')]
@@ -191,6 +194,7 @@ def conservation(
         ValueError: what `lrp` raises.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> net = lambda x: x.sum((1, 2)) @ jnp.array([[1.0, -1.0]])
         >>> [round(float(balance.passed[0]), 3) for balance in conservation(net, jnp.ones((1, 2, 2, 1)), target=0)]
         [4.0, 4.0]
