@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import textwrap
-import time
 
 import pytest
 from cli_helpers import ROOT
@@ -243,16 +242,28 @@ def test_jax_can_keep_programs_after_it_was_killed_in_the_middle(tmp_path):
     assert kept(2) - first
 
 
-def test_a_stop_waits_for_a_program_that_is_being_kept(cache):
-    with compilations.kept_compilations():
-        from jaxcam import interrupts
+# In a process of its own: a stop takes the lock for good, as nothing comes after it.
+WAITING = """
+import os
+import time
 
-        held = compilations.lock(cache, 0.0)
-        wait = interrupts._clean_ups[-1]
-        begun = time.monotonic()
-        wait()
-        assert 0.9 < time.monotonic() - begun < 3
-        os.close(held)
-        wait()
-        assert compilations.lock(cache, 0.0) is None
-    assert wait not in interrupts._clean_ups
+from jaxcam import interrupts
+from jaxcam.cli import compilations
+
+with compilations.kept_compilations():
+    cache = compilations.cache_directory()
+    held = compilations.lock(cache, 0.0)
+    wait = interrupts._clean_ups[-1]
+    begun = time.monotonic()
+    wait()
+    assert 0.9 < time.monotonic() - begun < 3
+    os.close(held)
+    wait()
+    assert compilations.lock(cache, 0.0) is None
+assert wait not in interrupts._clean_ups
+"""
+
+
+def test_a_stop_waits_for_a_program_that_is_being_kept(cache):
+    ended = subprocess.run([sys.executable, "-c", WAITING], capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 0, ended.stderr
