@@ -250,8 +250,8 @@ import time
 from jaxcam import interrupts
 from jaxcam.cli import compilations
 
+cache = compilations.cache_directory()
 with compilations.kept_compilations():
-    cache = compilations.cache_directory()
     held = compilations.lock(cache, 0.0)
     wait = interrupts._clean_ups[-1]
     begun = time.monotonic()
