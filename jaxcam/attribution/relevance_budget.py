@@ -139,14 +139,14 @@ def warn_where_lost(budget: RelevanceBudget, stacklevel: int) -> None:
     if 2 * lost.sum() < len(lost) or not lost.any():
         return
     worst = np.flatnonzero(lost)[np.argmax(np.abs(np.log((np.abs(image) / size)[lost] + 1e-30)))]
-    share, kept, other = image[worst], biases[worst], rest[worst]
+    reached, kept, other = image[worst], biases[worst], rest[worst]
     among = f" on {lost.sum()} of {len(lost)} images" if len(lost) > 1 else ""
     if abs(kept) >= abs(other):
         remedy = "composite.without_biases() leaves these out"
     else:
         remedy = "smaller ε, or another rule where an output has one input, keeps more"
     warnings.warn(
-        f"relevance is lost{among}: {share:.2g} of a score of {score[worst]:.3g} reaches the image, biases kept "
+        f"relevance is lost{among}: {reached:.2g} of a score of {score[worst]:.3g} reaches the image, biases kept "
         f"{kept:.2g}, ε and outputs with nothing to share {other:.2g} (jc.relevance_budget); {remedy}, deep_lift "
         "and integrated_gradients add up by construction",
         RelevanceWarning,

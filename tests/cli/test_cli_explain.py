@@ -279,3 +279,36 @@ def test_a_report_of_several_runs_takes_explanations_in(runs, explained, jaxcam,
 def test_its_report_says_what_was_found(explained, tmp_path):
     _, run = explained
     assert reported(run, tmp_path / "page.html")[0].startswith("1: seen as")
+
+
+SWALLOWING = """
+import jax
+import jax.numpy as jnp
+
+
+def make():
+    kernel = jax.random.normal(jax.random.key(0), (3, 3, 1, 1)) / 16
+    kernel, layout = kernel - kernel.mean(), ("NHWC", "HWIO", "NHWC")
+
+    def net(x):
+        for _ in range(8):
+            x = jax.nn.relu(jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=layout) + 5)
+        return x.mean((1, 2)) @ jnp.array([[1.0, -1.0]])
+
+    return net
+"""
+
+
+def test_relevance_that_biases_swallow_is_said_in_one_line(start, workplace, photos, tmp_path):
+    """Two batches, and one warning: the share that is left, what swallowed it, what works instead."""
+    (workplace / "swallowing.py").write_text(SWALLOWING)
+    process = start(
+        *("explain", photos / "cat/1.png", photos / "cat/2.png", photos / "dog/1.png", "--model", "swallowing:make"),
+        *("--image-size", 8, "--batch", 2, "--method", "lrp", "--out", tmp_path / "run", "--quiet"),
+    )
+    _, said = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    (line,) = [line for line in said.splitlines() if "relevance is lost" in line]
+    assert line.startswith("jaxcam: warning: relevance is lost")
+    assert "biases kept" in line
+    assert "deep_lift" in line
