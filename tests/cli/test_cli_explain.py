@@ -263,13 +263,15 @@ def test_overwrite_replaces_pictures_of_the_run_before(jaxcam, photos, tmp_path)
     assert [path.name for path in (tmp_path / "run/pictures").iterdir()] == ["2.png"]
 
 
-def test_a_report_of_several_runs_takes_explanations_in(runs, explained, jaxcam, tmp_path):
+def test_a_report_of_several_runs_takes_explanations_in(runs, photos, jaxcam, tmp_path):
     place = tmp_path / "runs"
     shutil.copytree(Path("runs"), place)
-    shutil.copytree(explained[1], place / "explain")
+    words = ("--model", place / "train", "--method", "saliency", "--out", place / "explain")
+    said = jaxcam("explain", photos / "cat" / "1.png", photos / "dog" / "1.png", *words)
+    assert said.code == 0, said
     said = jaxcam("report", place)
     assert said.code == 0, said
-    pages = [path.read_text() for path in (place / "report").glob("class-*.html")]
+    pages = [path.read_text() for path in (place / "report").rglob("class-*.html")]
     for image in json.loads((place / "explain/manifest.json").read_text())["results"]["images"]:
         caption = f"{image['name']}: seen as “{image['predicted']['class']}”"
         about = {image["predicted"]["class"], image["explained"]["class"]}
