@@ -73,7 +73,6 @@ def test_its_picture_is_not_blank(analyzed):
         (("--components", 10), "10 maps have at most 9 components; 10 need 11 maps or more"),
         (("--limit", 1), "one map has nothing in common with others; give two or more of one class"),
         (("--components", 2, "--share", 0.5), "give components or a share of the variance, not both"),
-        (("--share", 2), "share is above 0 and at most 1; got 2.0"),
         (("--method", "cam", "--method", "grad_cam"), "redundancy is of the maps of one method at one layer"),
     ],
 )
@@ -86,3 +85,10 @@ def test_what_is_wrong_is_said_in_one_line_and_nothing_is_left(jaxcam, photos, t
 def test_its_report_says_what_was_found(analyzed, tmp_path):
     _, run = analyzed
     assert "3 components of the 10 maps of 4×4 (cam) keep" in reported(run, tmp_path / "page.html")[0]
+
+
+def test_a_share_of_the_variance_is_at_most_all_of_it(jaxcam, photos, tmp_path):
+    said = jaxcam("redundancy", photos / "cat", *MODEL, "--share", 2, "--out", tmp_path / "run")
+    assert said.code == 2
+    assert "Invalid value for '--share': 2 is too large; give a number above 0 and up to 1" in said.err
+    assert not (tmp_path / "run").exists()
