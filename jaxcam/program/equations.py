@@ -38,6 +38,7 @@ _HI_PRIMITIVES = {
     "CustomJVPTraced": "custom_jvp_call",
     "CustomVJPTraced": "custom_vjp_call",
     "RematTraced": "checkpoint",
+    "CheckpointName": "name",
 }
 
 
@@ -61,6 +62,12 @@ def operation_name(equation: core.JaxprEqn) -> str:
         return equation.primitive.name
     kind = type(operation).__name__
     return _HI_PRIMITIVES.get(kind, kind)
+
+
+def operation_params(equation: core.JaxprEqn) -> dict[str, Any]:
+    """The parameters of an equation's operation, wherever this version of JAX keeps them."""
+    operation = _hi_primitive(equation)
+    return equation.params if operation is None else getattr(operation, "params", equation.params)
 
 
 def called_jaxpr(equation: core.JaxprEqn) -> core.ClosedJaxpr:

@@ -30,6 +30,7 @@ from jaxcam.program.equations import (
     closed_jaxpr,
     derivative_body,
     operation_name,
+    operation_params,
     scan_parts,
     unknown_form,
 )
@@ -64,7 +65,7 @@ class Node:
 
     @property
     def params(self) -> dict[str, Any]:
-        return self.equation.params
+        return operation_params(self.equation)
 
     @property
     def operands(self) -> tuple[Value, ...]:

@@ -189,3 +189,7 @@ def test_scanned_blocks_are_layers_under_all_settings(settings):
     for kernel in kernels:
         x = jax.nn.relu(convolve(x, kernel))
     np.testing.assert_allclose(jc.tap(model, jc.layers(model, IMAGES)[2].name)(IMAGES), x, atol=1e-6 * abs(x).max())
+
+
+def test_a_tag_keeps_its_name_under_all_settings(settings):
+    assert [layer.name for layer in jc.layers(lambda x: jc.tag(2 * x, "twice") + 1, IMAGES)] == ["twice"]
