@@ -5,6 +5,7 @@ whatever the main thread is in, and a thread reads it: the first signal stops th
 a second one does not wait for the main thread, a third ends the process as it is.
 """
 
+import atexit
 import os
 import signal
 import sys
@@ -41,6 +42,7 @@ def install() -> None:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _handle)
     signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    atexit.register(_ignore)  # the first registered, so the last called
     # Made now: where memory is short, none could be made later.
     called = threading.Event()
     threading.Thread(target=_stop, args=(called,), name="stopper", daemon=True).start()
@@ -51,6 +53,12 @@ def finish(code: int) -> None:
     """Says that the work is done: from now on a signal ends the process at once, with this exit code."""
     interrupts.safe_point()
     _exit_code.append(code)
+
+
+def _ignore() -> None:
+    """From here on the interpreter takes itself down: no thread of Python runs that could give the exit code."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _handle(number: int, frame: object) -> None:

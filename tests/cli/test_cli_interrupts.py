@@ -157,17 +157,35 @@ def test_a_signal_during_imports_needs_no_traceback(tmp_path):
 
 
 def test_after_the_end_of_the_work_its_exit_code_holds(tmp_path):
-    code = "import atexit, time\natexit.register(lambda: (print('ready', flush=True), time.sleep(100)))\n" + COMMAND
-    process = begin("os.environ", tmp_path, code.replace("{body}", "pass").replace('print("done", flush=True)', "pass"))
+    body = "import atexit; atexit.register(lambda: (ready(), time.sleep(100)))"
+    process = begin(body, tmp_path, COMMAND.replace('print("done", flush=True)', "pass"))
+    process.send_signal(signal.SIGINT)
+    assert ended_soon(process) == Said(0, "", "")
+
+
+def test_a_signal_while_the_interpreter_ends_changes_no_exit_code(tmp_path):
+    # A module's global is finalized after Python has stopped its threads and restored the default handlers.
+    late = """
+class Late:
+    def __init__(self): self.write, self.sleep = os.write, time.sleep
+    def __del__(self): self.write(1, b"ready\\n"); self.sleep(0.5)
+sys.late = Late()
+"""
+    code = COMMAND.replace("sys.argv =", late + "\nsys.argv =").replace('print("done", flush=True)', "pass")
+    process = begin("pass", tmp_path, code)
     process.send_signal(signal.SIGINT)
     assert ended_soon(process) == Said(0, "", "")
 
 
 def test_a_second_signal_does_not_wait(tmp_path):
+    # The other thread's turn comes when the computation has begun, and not before.
     body = """
         from jaxcam.cli import watchdog
         watchdog.PATIENCE = 100
-        ready(); compute()"""
+        begun = threading.Lock(); begun.acquire()
+        threading.Thread(target=lambda: (begun.acquire(), ready()), daemon=True).start()
+        sys.setswitchinterval(1000)
+        begun.release(); compute()"""
     process = begin(body, tmp_path)
     process.send_signal(signal.SIGINT)
     with pytest.raises(subprocess.TimeoutExpired):
