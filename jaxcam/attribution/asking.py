@@ -28,6 +28,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from jaxcam.attribution.budget import check_fits
+from jaxcam.attribution.completeness import Complete, check_complete, precision
 from jaxcam.attribution.finite import culprit
 from jaxcam.attribution.targets import Contrast, Target, check_one_array, check_target, predicted, score
 from jaxcam.program.batch import batch_dependence
@@ -63,6 +64,15 @@ class Question:
         """∂(Σ scores)/∂x, like x: images do not mix, so it holds each image's own gradient."""
         return jax.grad(lambda images: jnp.sum(self.scores(images)))(x)
 
+    def gradient_and_scores(self, x: Array) -> tuple[Array, Array]:
+        """Both, of one pass: like x, and (n,)."""
+
+        def total(images: Array) -> tuple[Array, Array]:
+            scores = self.scores(images)
+            return jnp.sum(scores), scores
+
+        return jax.grad(total, has_aux=True)(x)
+
     def settled(self, x: Array) -> Question:
         """The question with the predicted class of x written down, for methods that leave x (paths, masks, noise)."""
         if self.target is not None:
@@ -91,7 +101,8 @@ def ask(inner: Callable[..., Any], model: Any, x: Any, target: Target, *arrays: 
     Raises:
         TypeError: a model that cannot be called, images or target of a wrong kind.
         ValueError: images of a wrong shape or with NaN, a target out of range, a model that mixes the images of a
-            batch, an answer that is not finite (the first equation that made it so is named).
+            batch, an answer that is not finite (the first equation that made it so is named) or, outside `jit`, breaks
+            the method's own completeness.
     """
     check_images(x)
     x = jnp.asarray(x)
@@ -105,13 +116,15 @@ def ask(inner: Callable[..., Any], model: Any, x: Any, target: Target, *arrays: 
         target_arrays = [] if target is None else [target if is_traced(target) else np.asarray(target)]
     shapes = tuple(jax.ShapeDtypeStruct(np.shape(a), jnp.result_type(a)) for a in model_arrays)
     chooses = callable(target) and not isinstance(target, Contrast)
-    outputs = _examine(static, shapes, tuple(x.shape), jnp.dtype(x.dtype), chooses)
+    outputs, eps = _examine(static, shapes, tuple(x.shape), jnp.dtype(x.dtype), chooses)
     check_target(target, outputs, len(x))
     chosen = tuple(sorted(options.items()))
     mesh = mesh_for(len(x), (model_arrays, target_arrays, x, arrays))
-    answer, finite = _run(inner, static, target_static, chosen, mesh, model_arrays, target_arrays, x, *arrays)
+    answer, finite, sides = _run(inner, static, target_static, chosen, mesh, model_arrays, target_arrays, x, *arrays)
     if not is_traced(finite) and not finite:
         raise ValueError(culprit(model, x))
+    if sides is not None and not is_traced(sides):
+        check_complete(inner.__name__.removeprefix("_").removesuffix("_of_all"), sides, eps)
     return answer
 
 
@@ -126,8 +139,10 @@ def _run(
     target_arrays: list[Any],
     x: Array,
     *arrays: Any,
-) -> tuple[Any, Array]:
-    """The answer, and whether it and the outputs are finite: a NaN on the way can leave a map that looks well."""
+) -> tuple[Any, Array, Any]:
+    """The answer, whether it and the outputs are finite (a NaN on the way can leave a map that looks well), and both
+    sides of the completeness of a method that has one.
+    """
     target: Any = None
     if target_static is not None:
         target = target_static.join(target_arrays)
@@ -137,12 +152,16 @@ def _run(
     with divided(mesh):
         x = spread(x, IMAGES)
         answer = inner(question, x, *arrays, **dict(options))
-        return answer, _all_finite((answer, question.outputs(x)))  # the compiler computes the outputs once
+        answer, *sides = answer if isinstance(answer, Complete) else (answer,)
+        finite = _all_finite((answer, question.outputs(x)))  # the compiler computes the outputs once
+        return answer, finite, tuple(sides) or None
 
 
 @functools.lru_cache(maxsize=64)
-def _examine(static: Static, arrays: tuple[Any, ...], shape: tuple[int, ...], dtype: Any, chooses: bool) -> Any:
-    """The shapes of a model's outputs; raises where the model fails, or where outputs depend on the batch.
+def _examine(
+    static: Static, arrays: tuple[Any, ...], shape: tuple[int, ...], dtype: Any, chooses: bool
+) -> tuple[Any, float]:
+    """The shapes of a model's outputs, and its unit roundoff; raises where it fails or mixes the images of a batch.
 
     Args:
         static: the model without its arrays.
@@ -179,7 +198,7 @@ def _examine(static: Static, arrays: tuple[Any, ...], shape: tuple[int, ...], dt
     if (complaint := batch_dependence(static, list(arrays), x, program)) is not None:
         raise ValueError(complaint)
     check_fits(program, shape)
-    return structure
+    return structure, precision(program)
 
 
 def check_images(x: Any) -> None:

@@ -18,6 +18,7 @@ from jaxtyping import Array, Float
 from jaxcam.attribution.asking import Question, ask
 from jaxcam.attribution.baselines import Baseline, baseline_of
 from jaxcam.attribution.bricks import check_one_of
+from jaxcam.attribution.completeness import Complete, exact
 from jaxcam.attribution.targets import Target, score
 from jaxcam.program.differences import difference
 
@@ -59,7 +60,8 @@ def deep_lift(
     Raises:
         TypeError: images, target or baseline of a wrong kind.
         ValueError: what `saliency` raises; a baseline of another shape, an unknown rule, an operation without a rule
-            (softmax, a product of two activations), named with its equation and layer.
+            (softmax, a product of two activations), named with its equation and layer; outside `jit`, maps whose sum
+            is off by more than rounding.
 
     Example:
         >>> net = lambda x: jax.nn.relu(x.sum((1, 2)) - 1)
@@ -75,7 +77,7 @@ def deep_lift(
     return ask(_deep_lift, model, x, target, baseline_of(baseline, x), rule=rule)
 
 
-def _deep_lift(question: Question, x: Array, baseline: Array, rule: str) -> Array:
+def _deep_lift(question: Question, x: Array, baseline: Array, rule: str) -> Complete:
     question = question.settled(x)
     way = x - baseline
 
@@ -92,7 +94,9 @@ def _deep_lift(question: Question, x: Array, baseline: Array, rule: str) -> Arra
         )
         return jnp.sum(found)
 
-    return way * jax.grad(score_difference)(way)
+    maps = way * jax.grad(score_difference)(way)
+    first, last = question.scores(baseline), question.scores(x)
+    return exact(maps, maps, last - first, jnp.stack([first, last], 1))
 
 
 def rescale(function: Callable[[Array], Array], start: Array, parts: tuple[Array, ...]) -> tuple[Array, ...]:

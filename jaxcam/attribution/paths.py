@@ -17,6 +17,7 @@ from jaxcam.attribution.asking import Question, ask, check_chunk, check_images
 from jaxcam.attribution.baselines import Baseline, baseline_of, blurred
 from jaxcam.attribution.bricks import integrate, quadrature
 from jaxcam.attribution.budget import chunk_size, summed
+from jaxcam.attribution.completeness import Complete, on_path
 from jaxcam.attribution.targets import Target
 
 
@@ -55,7 +56,7 @@ def integrated_gradients(
     Raises:
         TypeError: images, target or baseline of a wrong kind.
         ValueError: what `saliency` raises; a baseline of another shape, too few steps, an unknown method, a chunk
-            below 1.
+            below 1; outside `jit`, a map whose sum is off by a thousand times what the score does on the path.
 
     Example:
         >>> net = lambda x: (x**2).sum((1, 2))
@@ -107,7 +108,7 @@ def blur_integrated_gradients(
     Raises:
         TypeError: images or target of a wrong kind.
         ValueError: what `saliency` raises; a sigma that is not positive, too few steps, an unknown method, a chunk
-            below 1.
+            below 1; outside `jit`, a map whose sum is off by a thousand times what the score does on the path.
 
     Example:
         >>> net = lambda x: (x**2).sum((1, 2))
@@ -164,7 +165,7 @@ def guided_integrated_gradients(
     Raises:
         TypeError: images, target or baseline of a wrong kind.
         ValueError: what `saliency` raises; a baseline of another shape, steps below 1, a fraction or distance outside
-            (0, 1].
+            (0, 1]; outside `jit`, a map whose sum is off by a thousand times what the score does on the path.
 
     Example:
         >>> net = lambda x: x.sum((1, 2)) @ jnp.array([[1.0, -2.0]])
@@ -196,17 +197,25 @@ def _check_positive(number: Any, name: str, meaning: str, most: float | int) -> 
 
 def _integrated_gradients(
     question: Question, x: Array, baseline: Array, steps: int, method: str, chunk: int | None, completeness: bool
-) -> Any:
+) -> Complete:
     question = question.settled(x)
     size = chunk_size(question.model, x, steps, chunk)
 
-    def from_one(start: Array) -> Array:
-        way = x - start
-        return way * integrate(lambda place: question.gradient(start + place * way), steps, method, size, x.dtype)
+    def from_one(start: Array) -> tuple[Array, Array, Array]:
+        way, first = x - start, question.scores(start)
+
+        def integrand(place: Array) -> tuple[Array, Array]:
+            gradient, scores = question.gradient_and_scores(start + place * way)
+            return gradient, jnp.abs(scores - first)
+
+        gradient, moved = integrate(integrand, steps, method, size, x.dtype)
+        return way * gradient, moved, first
 
     starts = baseline if baseline.ndim == x.ndim + 1 else baseline[None]
-    maps = from_one(starts[0]) if len(starts) == 1 else summed(from_one, starts, 1) / len(starts)
-    return _answer(question, x, starts, maps, completeness)
+    if len(starts) == 1:
+        return _complete(question, x, *from_one(starts[0]), completeness)
+    means = jax.tree_util.tree_map(lambda total: total / len(starts), summed(from_one, starts, 1))
+    return _complete(question, x, *means, completeness)
 
 
 def _blur_integrated_gradients(
@@ -217,15 +226,17 @@ def _blur_integrated_gradients(
     method: str,
     chunk: int | None,
     completeness: bool,
-) -> Any:
+) -> Complete:
     question = question.settled(x)
+    first = question.scores(blurred(x, sigma))
 
-    def integrand(place: Array) -> Array:
+    def integrand(place: Array) -> tuple[Array, Array]:
         image, direction = jax.jvp(lambda a: blurred(x, (1 - a) * sigma), (place,), (jnp.ones_like(place),))
-        return direction * question.gradient(image)
+        gradient, scores = question.gradient_and_scores(image)
+        return direction * gradient, jnp.abs(scores - first)
 
-    maps = integrate(integrand, steps, method, chunk_size(question.model, x, steps, chunk), x.dtype)
-    return _answer(question, x, blurred(x, sigma)[None], maps, completeness)
+    maps, moved = integrate(integrand, steps, method, chunk_size(question.model, x, steps, chunk), x.dtype)
+    return _complete(question, x, maps, moved, first, completeness)
 
 
 def _guided_integrated_gradients(
@@ -236,22 +247,25 @@ def _guided_integrated_gradients(
     max_distance: Array,
     steps: int,
     completeness: bool,
-) -> Any:
+) -> Complete:
     question = question.settled(x)
     flat = (len(x), -1)
     end, start = x.reshape(flat), baseline.reshape(flat)
+    first = question.scores(baseline)
 
-    def step(state: tuple[Array, Array], number: Array) -> tuple[tuple[Array, Array], None]:
-        here, maps = state
-        gradient = question.gradient(here.reshape(x.shape)).reshape(flat)
+    def step(state: tuple[Array, Array, Array], number: Array) -> tuple[tuple[Array, Array, Array], None]:
+        here, maps, moved = state
+        gradient, scores = question.gradient_and_scores(here.reshape(x.shape))
+        gradient = gradient.reshape(flat)
         place = (number + 1) / jnp.asarray(steps, x.dtype)
         there = jax.vmap(guided_step, (0, 0, 0, 0, None, None, None))(
             here, gradient, start, end, place, fraction, max_distance
         )
-        return (there, maps + (there - here) * gradient), None
+        return (there, maps + (there - here) * gradient, moved + jnp.abs(scores - first) / steps), None
 
-    (_, maps), _ = jax.lax.scan(step, (start, jnp.zeros_like(end)), jnp.arange(steps))
-    return _answer(question, x, baseline[None], maps.reshape(x.shape), completeness)
+    nothing = jnp.zeros_like(end), jnp.zeros_like(first)
+    (_, maps, moved), _ = jax.lax.scan(step, (start, *nothing), jnp.arange(steps))
+    return _complete(question, x, maps.reshape(x.shape), moved, first, completeness)
 
 
 def guided_step(
@@ -297,9 +311,17 @@ def guided_step(
     return jax.lax.while_loop(goes_on, move, (here, jnp.abs(gradient), jnp.zeros((), here.dtype)))[0]
 
 
-def _answer(question: Question, x: Array, starts: Array, maps: Array, completeness: bool) -> Any:
-    """The maps; if asked for, with what their sums (n,) are too large by."""
-    if not completeness:
-        return maps
-    before = question.scores(starts[0]) if len(starts) == 1 else summed(question.scores, starts, 1) / len(starts)
-    return maps, jnp.sum(maps, (1, 2, 3)) - (question.scores(x) - before)
+def _complete(question: Question, x: Array, maps: Array, moved: Array, first: Array, completeness: bool) -> Complete:
+    """The maps; if asked for, with what their sums (n,) are too large by.
+
+    Args:
+        question: the score s.
+        x: images.
+        maps: of them.
+        moved: see `on_path`.
+        first: s(x₀).
+        completeness: whether it is asked for.
+    """
+    last = question.scores(x)
+    answer = (maps, jnp.sum(maps, (1, 2, 3)) - (last - first)) if completeness else maps
+    return on_path(answer, maps, last - first, jnp.stack([first, last], 1), moved)

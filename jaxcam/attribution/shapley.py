@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float
 
 from jaxcam.attribution.asking import Question, ask, check_chunk, check_count, check_key
 from jaxcam.attribution.baselines import Baseline
+from jaxcam.attribution.completeness import Complete, exact
 from jaxcam.attribution.local_models import ROUNDED, present
 from jaxcam.attribution.removing import stand_in_of
 from jaxcam.attribution.segments import Segments, coalition_scores, painted, segments_of
@@ -52,7 +53,7 @@ def shapley_values(
     Raises:
         TypeError: images, target, segments or baseline of a wrong kind.
         ValueError: what `saliency` raises; more than 12 segments, segments or baseline of another shape, a chunk
-            below 1.
+            below 1; outside `jit`, values whose sum is off by more than rounding.
 
     Example:
         >>> net = lambda x: x.prod((1, 2))
@@ -77,7 +78,7 @@ def shapley_values(
 
 def _shapley_values(
     question: Question, x: Array, stand_in: Array, segments: Array, counts: Array, factors: Array, chunk: int | None
-) -> Array:
+) -> Complete:
     question = question.settled(x)
     size = factors.shape[-1] - 1
     there = present(counts, size)
@@ -87,7 +88,7 @@ def _shapley_values(
     # a coalition counts for its members as the one they joined, against the others as the one they did not join
     joined, left = (jnp.take_along_axis(table, sizes, 1).T[..., None] for table in factors)
     values = jnp.einsum("vns,vn->ns", jnp.where(kept, joined, -left) * there, scores, precision="highest")
-    return painted(values, segments)
+    return exact(painted(values, segments), values, scores[-1] - scores[0], scores.T)
 
 
 def _shapley_weights(counts: np.ndarray, size: int) -> np.ndarray:
@@ -142,7 +143,8 @@ def kernel_shap(
 
     Raises:
         TypeError: images, target, key, segments or baseline of a wrong kind.
-        ValueError: what `saliency` raises; segments or baseline of another shape, samples or a chunk below 1.
+        ValueError: what `saliency` raises; segments or baseline of another shape, samples or a chunk below 1; outside
+            `jit`, values whose sum is off by more than rounding.
 
     Example:
         >>> net = lambda x: x.prod((1, 2))
@@ -173,7 +175,7 @@ def kernel_shap(
 
 def _kernel_shap_of_all(
     question: Question, x: Array, stand_in: Array, segments: Array, counts: Array, weights: Array, chunk: int | None
-) -> Array:
+) -> Complete:
     size = weights.shape[-1] - 1
     kept = all_coalitions(size)[:, None] & present(counts, size)
     chosen = jnp.take_along_axis(weights, jnp.sum(kept, -1).T, 1).T
@@ -191,7 +193,7 @@ def _kernel_shap(
     samples: int,
     paired: bool,
     chunk: int | None,
-) -> Array:
+) -> Complete:
     kept = random_coalitions(key, samples, counts, chances, paired)
     return _fitted(question, x, stand_in, segments, counts, kept, jnp.ones(kept.shape[:2], x.dtype), chunk)
 
@@ -205,14 +207,15 @@ def _fitted(
     kept: Array,
     weights: Array,
     chunk: int | None,
-) -> Array:
+) -> Complete:
     question = question.settled(x)
     scores = coalition_scores(question, x, stand_in, segments, kept, chunk)
     empty = question.scores(stand_in)
     there = present(counts, kept.shape[-1])
     fit = jax.vmap(constrained, in_axes=(1, 1, 1, 0, 0))
-    values = fit(kept.astype(x.dtype), scores - empty, weights, question.scores(x) - empty, there)
-    return painted(values, segments)
+    owed = question.scores(x) - empty
+    values = fit(kept.astype(x.dtype), scores - empty, weights, owed, there)
+    return exact(painted(values, segments), values, owed, jnp.stack([empty, empty + owed], 1))
 
 
 def all_coalitions(size: int) -> Bool[Array, "v s"]:
