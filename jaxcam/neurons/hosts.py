@@ -92,19 +92,23 @@ def join(
     if processes is not None and process is not None and not 0 <= process < processes:
         raise ValueError(f"process is one of 0 to {processes - 1} of {processes} processes; got {process}")
     asked = [coordinator, processes, process, timeout]
-    meeting = subprocess.Popen(
-        [sys.executable, "-m", "jaxcam.neurons.meeting", json.dumps(asked)],
-        env=os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    with meeting, on_stop(meeting.kill):
-        try:
-            stdout, stderr = meeting.communicate()
-        except BaseException:
-            meeting.kill()
-            raise
+    # Its input ends when this process does, however that comes about, and it with it.
+    input_end, our_end = os.pipe()
+    with os.fdopen(our_end), os.fdopen(input_end) as its_input:
+        meeting = subprocess.Popen(
+            [sys.executable, "-m", "jaxcam.neurons.meeting", json.dumps(asked)],
+            env=os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
+            stdin=its_input,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        with meeting, on_stop(meeting.kill):
+            try:
+                stdout, stderr = meeting.communicate()
+            except BaseException:
+                meeting.kill()
+                raise
     if meeting.returncode < 0:
         raise ConnectionError(f"not all of the processes came within {timeout} s; start all of them again")
     found = json.loads(stdout.splitlines()[-1]) if stdout else {"error": stderr.strip()[-500:]}

@@ -5,8 +5,10 @@ runs on the CPU and is gone before the work begins, so the devices are the paren
 """
 
 import json
+import os
 import secrets
 import sys
+import threading
 
 import jax
 import numpy as np
@@ -20,7 +22,14 @@ def meet(coordinator: str | None, processes: int | None, process: int | None, ti
     return {"index": jax.process_index(), "count": jax.process_count(), "name": f"{int(drawn):08x}"}
 
 
+def _end_with_the_parent() -> None:
+    """The parent holds the other end of the input, and never writes."""
+    sys.stdin.read()
+    os._exit(1)
+
+
 if __name__ == "__main__":
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
     try:
         found = meet(*json.loads(sys.argv[1]))
     except (ValueError, RuntimeError) as error:

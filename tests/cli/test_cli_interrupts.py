@@ -98,7 +98,13 @@ def begin(body, place, code=COMMAND, **options):
     text = textwrap.dedent(body)
     script = code.format(body=textwrap.indent(text, "    ").strip())
     environment = os.environ | {"PYTHONPATH": str(ROOT), "JAXCAM_CACHE": "", "PYTHONUNBUFFERED": "1"}
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # What is ignored is inherited.
+    # What is ignored is inherited, as under nohup.
+    handlers = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGHUP: signal.SIG_DFL,
+        signal.SIGTERM: signal.SIG_DFL,
+    }
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         process = subprocess.Popen(
             [sys.executable, "-c", script],
@@ -110,7 +116,8 @@ def begin(body, place, code=COMMAND, **options):
             **options,
         )
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     assert process.stdout.readline() == "ready\n", process.communicate()
     return process
 
@@ -373,6 +380,19 @@ WAITS_FOR_OTHERS = """
     join("127.0.0.1:{port}", 2, 1)"""
 
 
+def test_a_child_process_ends_when_its_parent_is_killed(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        body = WAITS_FOR_OTHERS.format(port=taken.getsockname()[1])
+        process = begin(body, tmp_path, "import subprocess\n" + COMMAND, start_new_session=True)
+        child = psutil.Process(int((tmp_path / "child").read_text()))
+        process.kill()
+        process.communicate()
+        # It imports JAX first, for a second or two.
+        gone, _ = psutil.wait_procs([child], timeout=30)
+    assert gone or child.status() == psutil.STATUS_ZOMBIE
+
+
 @pytest.mark.parametrize("whole_group", [False, True])
 def test_a_child_process_ends_too_and_is_not_taken_for_the_reason(whole_group, tmp_path):
     """A terminal sends Ctrl-C to parent and child, a script to the parent only."""
@@ -386,7 +406,7 @@ def test_a_child_process_ends_too_and_is_not_taken_for_the_reason(whole_group, t
         else:
             process.send_signal(signal.SIGINT)
         assert refused(ended_soon(process), code=130) == "stopped; the same command begins anew"
-    gone, _ = psutil.wait_procs([child], timeout=SOON)
+    gone, _ = psutil.wait_procs([child], timeout=30)
     assert gone or child.status() == psutil.STATUS_ZOMBIE
 
 
