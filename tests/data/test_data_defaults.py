@@ -1,0 +1,7 @@
+"""What the room's functions do unless told otherwise."""
+
+import public_defaults
+
+
+def test_defaults_are_those_written_down():
+    assert public_defaults.defaults("data") == public_defaults.written("data")

@@ -1,0 +1,7 @@
+"""What the room's functions do unless told otherwise."""
+
+import public_defaults
+
+
+def test_defaults_are_those_written_down():
+    assert public_defaults.defaults("training") == public_defaults.written("training")
