@@ -54,7 +54,7 @@ def test_a_batch_has_four_axes_and_none_is_empty(shape, rest):
 
 
 def test_what_has_no_shape_is_no_batch():
-    with pytest.raises(ValueError, match="got shape None$"):
+    with pytest.raises(ValueError, match=r"got shape None$"):
         asking.check_batch(object())
 
 

@@ -5,12 +5,14 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
 from cli_helpers import ROOT
 
-from jaxcam.cli.errors import DiskFull, Interrupted, explain, is_full, one_line
+import jaxcam
+from jaxcam.cli.errors import DiskFull, Interrupted, explain, is_full, is_own, one_line, place_of
 from jaxcam.cli.run_directory import (
     ATLAS,
     MANIFEST,
@@ -308,3 +310,24 @@ def test_a_lock_is_held_between_processes_and_given_back(tmp_path):
     run.__exit__(type(error), error, None)
     assert another().returncode == 0
     assert finished(tmp_path / "run", "explain", {})
+
+
+def test_the_last_line_of_ones_own_code_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("jaxcam.cli.errors.OWN", [tmp_path])
+    file = tmp_path / "nets.py"
+    file.write_text("def f(a):\n    return g(a)\n\ndef g(a):\n    return sorted(a, key=lambda b: b.c)\n")
+    names = {}
+    exec(compile(file.read_text(), str(file), "exec"), names)
+    with pytest.raises(AttributeError) as told:
+        names["f"]([1])
+    assert place_of(told.value) == "nets.py, line 5"
+    assert place_of(ValueError()) == ""
+
+
+def test_code_of_jaxcam_or_of_an_environment_is_nobodys_own():
+    package = Path(jaxcam.__file__).parent
+    assert is_own(Path("/home/me/nets.py"), Path("/home/me"))
+    assert not is_own(Path("/home/you/nets.py"), Path("/home/me"))
+    assert not is_own(package / "files.py", package.parent)
+    assert not is_own(Path("/home/me/env/site-packages/jax/api.py"), Path("/home/me"))

@@ -6,6 +6,7 @@ import PIL.Image
 import pytest
 
 import jaxcam.data as data
+from jaxcam.data import images
 
 NOISE = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
 
@@ -172,3 +173,20 @@ def test_resizing_arrays_equals_jax_and_pillow(size):
 def test_resizing_crops_to_the_centered_square():
     image = np.arange(4 * 8, dtype=np.float32).reshape(1, 4, 8, 1)
     np.testing.assert_array_equal(data.resize(image, 4), image[:, :, 2:6])
+
+
+@pytest.mark.parametrize(
+    ("kind", "pixels", "hint"),
+    [
+        (np.float32, [0, 200], True),
+        (np.float32, [0, 255], True),
+        (np.float32, [-1, 200], False),
+        (np.float32, [0, 256], False),
+        (np.int32, [-1, 200], False),
+        (np.int32, [0, 70000], False),
+    ],
+)
+def test_floating_point_bytes_are_to_be_divided_by_255(kind, pixels, hint):
+    with pytest.raises(ValueError, match=r"must lie in \[0, ") as told:
+        images._deep(PIL.Image.fromarray(np.array([pixels], kind)))
+    assert str(told.value).endswith("; divide them by 255") == hint

@@ -1,8 +1,11 @@
 """tensorflow-datasets without TensorFlow: a tiny set of its own, prepared and read by its own machinery."""
 
+import io
 import sys
+import types
 
 import numpy as np
+import PIL.Image
 import pytest
 
 import jaxcam.data as data
@@ -166,3 +169,47 @@ def test_a_stop_removes_what_was_being_prepared_and_nothing_else(tmp_path):
 
     prepared._prepare(Builder(), "squares")
     assert place.is_dir()
+
+
+class Fake:
+    """What jaxcam asks a builder for, of which only what differs is given."""
+
+    def __init__(self, keys=("image", "label"), error=None, splits=("train", "extra")):
+        features = {
+            "image": tfds.features.Image(shape=(8, 8, 3)),
+            "label": tfds.features.ClassLabel(names=["cat", "dog"]),
+            "weight": tfds.features.Scalar(dtype=np.float32),
+        }
+        self.info = types.SimpleNamespace(features=features, supervised_keys=keys, splits=dict.fromkeys(splits))
+        self.error = error
+
+    def as_data_source(self, split, decoders):
+        if self.error is not None:
+            raise self.error
+        files = []
+        for number in range(10):
+            file = io.BytesIO()
+            PIL.Image.fromarray(picture(number)).save(file, "png")
+            files.append({"image": file.getvalue(), "label": number % 2})
+        return files
+
+
+@pytest.mark.parametrize("keys", [("image", "label", "weight"), ("image",), ("label", "image"), ("image", "weight")])
+def test_a_picture_and_its_class_are_all_that_an_example_holds(keys, monkeypatch):
+    monkeypatch.setattr(prepared, "_builder", lambda *_: Fake(keys))
+    with pytest.raises(ValueError, match=r"tfds:fake is not a set of labeled images; each example holds image \(Image"):
+        data.load("tfds:fake")
+
+
+@pytest.mark.parametrize("kind", [NotImplementedError, ValueError])
+def test_what_tensorflow_alone_reads_is_one_line(kind, monkeypatch):
+    monkeypatch.setattr(prepared, "_builder", lambda *_: Fake(error=kind("random access is\nnot there")))
+    with pytest.raises(ValueError, match=r"^tfds:fake cannot be read without TensorFlow: random access is$"):
+        data.load("tfds:fake")
+
+
+def test_only_train_and_test_are_drawn_where_there_is_no_test(monkeypatch):
+    monkeypatch.setattr(prepared, "_builder", lambda *_: Fake())
+    assert [data.load("tfds:fake", split).count for split in ("train", "test", "extra")] == [8, 2, 10]
+    monkeypatch.setattr(prepared, "_builder", lambda *_: Fake(splits=("train", "validation")))
+    assert [data.load("tfds:fake", split).count for split in ("train", "test")] == [10, 10]

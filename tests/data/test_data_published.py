@@ -159,3 +159,18 @@ def test_cifar10_is_unpacked_from_its_archive(cifar10, tmp_path_factory, monkeyp
     monkeypatch.setattr(download, "CHECKSUMS", {download.CIFAR10_ARCHIVE: digest})
     place = tmp_path_factory.mktemp("data")
     assert data.load("cifar10", data_dir=place).fingerprint == data.load("cifar10", data_dir=cifar10).fingerprint
+
+
+def test_a_download_shows_its_progress_on_stderr_and_none_where_it_is_not_wanted(
+    mnist, tmp_path_factory, monkeypatch, capfd
+):
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")  # as on a terminal
+    monkeypatch.setattr(download, "MNIST_ADDRESS", f"{mnist.as_uri()}/")
+    digests = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in mnist.glob("*.gz")}
+    monkeypatch.setattr(download, "CHECKSUMS", digests)
+    data.load("mnist", "test", data_dir=tmp_path_factory.mktemp("a"), progress=True)
+    output, errors = capfd.readouterr()
+    assert output == ""
+    assert f"downloading {published.MNIST['test'][0]}.gz" in errors
+    data.load("mnist", "test", data_dir=tmp_path_factory.mktemp("b"), progress=False)
+    assert capfd.readouterr() == ("", "")

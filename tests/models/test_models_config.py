@@ -7,6 +7,9 @@ import pytest
 
 from jaxcam.models import Config, load, names
 from jaxcam.models.config import whole_number
+from jaxcam.models.loading import expects_imagenet
+from jaxcam.models.registry import first_weights
+from jaxcam.models.sources import Tensors
 
 
 @pytest.mark.parametrize(
@@ -98,3 +101,26 @@ def test_an_unknown_name_is_answered_with_the_closest_and_all_names(name, words)
 
 def test_names_are_those_that_load_takes():
     assert [load(name, classes=2, image_size=8).config.name for name in names()] == list(names())
+
+
+def test_a_seed_below_zero_is_refused():
+    assert load("alexnet", classes=2, image_size=8, seed=0) is not None
+    with pytest.raises(ValueError, match="seed=-1 is too small; give 0 or more"):
+        load("alexnet", classes=2, image_size=8, seed=-1)
+
+
+@pytest.mark.parametrize(("last", "numerator"), [("dense", 1), ("other", 2)])
+def test_first_weights_keep_the_variance_of_what_passes(last, numerator):
+    kernel = first_weights("dense.kernel", (300, 200), seed=0, last=last)
+    np.testing.assert_allclose(kernel.var() * 300, numerator, rtol=0.03)  # 60,000 draws
+    kernel = first_weights("dense.kernel", (3, 3, 30, 200), seed=0, fan_out=True, last=last)
+    np.testing.assert_allclose(kernel.var() * 9 * (30 if last == "dense" else 200), numerator, rtol=0.03)
+
+
+def test_only_torchvisions_weights_for_imagenets_classes_expect_normalized_images():
+    theirs, ours = {"classifier.1.weight": np.zeros((1000, 512, 1, 1))}, {"classifier.conv.kernel": np.zeros(1)}
+    assert expects_imagenet(Config("squeezenet1_1"), Tensors(theirs, {}))
+    assert not expects_imagenet(Config("squeezenet1_1"), Tensors(ours, {}))
+    assert not expects_imagenet(Config("squeezenet1_1"), Tensors(theirs, {"config": "{}"}))
+    assert not expects_imagenet(Config("squeezenet1_1", classes=999), Tensors(theirs, {}))
+    assert not expects_imagenet(Config("squeezenet1_1", channels=1), Tensors(theirs, {}))
