@@ -206,10 +206,12 @@ def _open(path: Path, mode: Any = "r+") -> zarr.Group:
     try:
         group = zarr.open_group(path, mode=mode)
         known = group.attrs.get("format")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
         if (path / METADATA).is_file():
             check_seal(path)
-        raise ValueError(f"{path} is no store of a sweep ({error}); give another path.") from error
+        # Zarr 3.1.2 asserts that it is a group.
+        reason = "an array" if isinstance(error, AssertionError) else error
+        raise ValueError(f"{path} is no store of a sweep ({reason}); give another path.") from error
     if CHECKSUM in group.attrs:
         check_seal(path)
     if known != _FORMAT:

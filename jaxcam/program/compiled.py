@@ -31,7 +31,7 @@ def compiled(function: Callable[..., R], **options: Any) -> Callable[..., R]:
         A function of the same arguments.
 
     Example:
-        >>> compiled(lambda x, power: x**power, static_argnums=1)(jnp.arange(3), 2).tolist()
+        >>> compiled(lambda x, power: x**power, static_argnums=1)(jax.numpy.arange(3), 2).tolist()
         [0, 1, 4]
     """
     plain = jax.jit(function, **options)
