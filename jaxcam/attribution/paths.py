@@ -213,9 +213,10 @@ def _integrated_gradients(
 
     starts = baseline if baseline.ndim == x.ndim + 1 else baseline[None]
     if len(starts) == 1:
-        return _complete(question, x, *from_one(starts[0]), completeness)
-    means = jax.tree_util.tree_map(lambda total: total / len(starts), summed(from_one, starts, 1))
-    return _complete(question, x, *means, completeness)
+        maps, moved, first = from_one(starts[0])
+    else:
+        maps, moved, first = (total / len(starts) for total in summed(from_one, starts, 1))
+    return _complete(question, x, maps, moved, first, completeness)
 
 
 def _blur_integrated_gradients(
