@@ -40,10 +40,7 @@ def batch_dependence(
     image = program.inputs[-1]
     live = program.depending_on([image])
     axes = follow_axes(program, image, live)
-    wanted: set[Value] = set()
-    for output in program.outputs:
-        if isinstance(output, Value):
-            wanted |= program.leading_to(output)
+    wanted = program.used
     for index, node in enumerate(program.nodes):
         if wanted.isdisjoint(v for v in node.outputs if v is not None):
             continue

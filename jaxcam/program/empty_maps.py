@@ -70,10 +70,7 @@ def first_empty(program: Program) -> Value | None:
     if not any(_is_empty(value, program) for value in program.avals):
         return None
     live = program.depending_on([program.inputs[-1]])
-    wanted = {output for output in program.outputs if isinstance(output, Value)}
-    for node in reversed(program.nodes):
-        if not wanted.isdisjoint(node.outputs):
-            wanted.update(node.operands)
+    wanted = program.used
     for node in program.nodes:
         if (value := _made_of_nothing(node, program, live)) is not None and not wanted.isdisjoint(node.outputs):
             return value

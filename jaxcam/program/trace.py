@@ -129,6 +129,11 @@ class Program:
         """Shape and dtype of every output, flattened."""
         return [self.avals[output] if isinstance(output, Value) else output.aval for output in self.outputs]
 
+    @property
+    def used(self) -> set[Value]:
+        """All values that the outputs are computed from, these included; others nobody reads."""
+        return self.leading_to(*(output for output in self.outputs if isinstance(output, Value)))
+
     def consumers(self) -> dict[Value, list[Node]]:
         """For each value, the nodes that read it."""
         found: dict[Value, list[Node]] = {}
@@ -137,9 +142,9 @@ class Program:
                 found.setdefault(value, []).append(node)
         return found
 
-    def leading_to(self, value: Value) -> set[Value]:
-        """All values that a value is computed from, itself included."""
-        upstream = {value}
+    def leading_to(self, *values: Value) -> set[Value]:
+        """All values that some are computed from, these included."""
+        upstream = set(values)
         for node in reversed(self.nodes):
             if not upstream.isdisjoint(v for v in node.outputs if v is not None):
                 upstream.update(node.operands)

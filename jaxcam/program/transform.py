@@ -190,8 +190,9 @@ def rectifier_replacements(anatomy: Anatomy, rule: str) -> Replacements:
 def _check_ruled(anatomy: Anatomy, rule: str) -> None:
     """Raises where an operation would silently keep its ordinary gradient."""
     inner = {value for activation in anatomy.activations.values() for value in activation.inner}
+    used = anatomy.program.used  # an output that is not returned has no gradient
     for index, node in enumerate(anatomy.program.nodes):
-        outputs = {value for value in node.outputs if value is not None}
+        outputs = {value for value in node.outputs if value in used}
         if not outputs or not outputs & anatomy.live or outputs <= inner or outputs & anatomy.activations.keys():
             continue
         if not is_piecewise_linear(node, anatomy.live):

@@ -116,3 +116,24 @@ def test_a_target_of_several_outputs_still_gives_one_score_an_image():
     with pytest.raises(ValueError, match=r"one score for each image, \(2,\); this one gives shape \(2, 5\)"):
         jc.saliency(model, IMAGES, lambda outputs: outputs[0])
     assert np.isfinite(jc.saliency(model, IMAGES, lambda outputs: outputs[0].sum(1))).all()
+
+
+@pytest.mark.parametrize("transform", [jc.guided, jc.deconv])
+def test_outputs_that_are_not_returned_are_held_to_no_rule(transform):
+    kernel, head = (jax.random.normal(jax.random.key(n), shape) for n, shape in ((0, (3, 4)), (1, (4, 3))))
+
+    def several(x):
+        z = jax.nn.relu(x @ kernel)
+        y = z.mean((1, 2)) @ head
+        return y, jax.nn.softmax(y), jnp.tanh(z)
+
+    def alone(x):
+        return jax.nn.relu(x @ kernel).mean((1, 2)) @ head
+
+    x = jax.random.normal(jax.random.key(2), (2, 3, 3, 3))
+    found, expected = (
+        jax.grad(lambda x, m=model: transform(m)(x)[:, 1].sum())(x) for model in (lambda x: several(x)[0], alone)
+    )
+    assert (found == expected).all()
+    with pytest.raises(ValueError, match=r"says nothing about equation .* 'tanh'"):
+        transform(lambda x: several(x)[2])(x)
