@@ -65,3 +65,15 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[BinaryIO], o
             remove()
             raise
     return path
+
+
+def instead_of_a_file(path: Path) -> str:
+    """What stands where a file was expected, for the message that says so; empty where nothing does.
+
+    Example:
+        >>> instead_of_a_file(Path(os.devnull)), instead_of_a_file(Path("nothing"))
+        (' (it is a device or a pipe)', '')
+    """
+    if path.exists():
+        return " (it is a folder)" if path.is_dir() else " (it is a device or a pipe)"
+    return " (it is a link to nothing)" if path.is_symlink() else ""

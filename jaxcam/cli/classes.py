@@ -14,6 +14,7 @@ from jaxcam.cli.calling import check_logits, refusal
 from jaxcam.cli.errors import failure
 from jaxcam.cli.imagenet import IMAGENET, output_of
 from jaxcam.cli.networks import Network
+from jaxcam.files import instead_of_a_file
 from jaxcam.program.compiled import compiled
 
 NUMBER = re.compile(r"-?[0-9]+")
@@ -183,7 +184,7 @@ def read_names(path: Path | None) -> tuple[str, ...] | None:
     if path.is_dir():
         raise ValueError(f"{path} is a folder; --classes takes a file with one name a line")
     if not path.is_file():
-        raise FileNotFoundError(f"no file {path} for --classes")
+        raise FileNotFoundError(f"no file {path} for --classes{instead_of_a_file(path)}")
     lines = [line for line in re.split(r"\r\n|\n|\r", text_of(path)) if line.strip()]
     if not lines:
         raise ValueError(f"{path} is empty; --classes takes one name a line")

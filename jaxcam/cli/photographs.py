@@ -14,6 +14,7 @@ from jaxcam.cli.console import note, printable
 from jaxcam.cli.networks import Network
 from jaxcam.data import read_image
 from jaxcam.data.images import SUFFIXES
+from jaxcam.files import instead_of_a_file
 
 USUAL = 224
 """Height and width, in pixels, for networks that do not say theirs."""
@@ -65,10 +66,11 @@ def found(paths: Sequence[Path], limit: int | None = None) -> list[Path]:
         elif path.is_file():
             files.append(path)
         else:
-            beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+            entries = path.parent.iterdir() if path.parent.is_dir() else ()
+            beside = [entry.name for entry in entries if entry.is_file() or entry.is_dir()]
             near = difflib.get_close_matches(path.name, beside, n=1)
             meant = f"; did you mean {path.parent / near[0]}?" if near else ""
-            raise FileNotFoundError(f"no image file {path}{meant}")
+            raise FileNotFoundError(f"no image file {path}{instead_of_a_file(path)}{meant}")
     files = list(dict.fromkeys(files))
     if limit is None or limit >= len(files):
         return files

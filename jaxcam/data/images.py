@@ -22,6 +22,8 @@ from jaxtyping import Float32, UInt8
 from rich.console import Console
 from rich.progress import Progress
 
+from jaxcam.files import instead_of_a_file
+
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 PREPARATION = "largest centered square, antialiased bilinear to {}"
 # What pillow raises on files that are cut, mangled or no pictures at all.
@@ -59,7 +61,7 @@ def read_image(
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"no image file {str(path)!r}")
+        raise FileNotFoundError(f"no image file {str(path)!r}{instead_of_a_file(path)}")
     try:
         return decode(path, size, channels=channels)
     except UNREADABLE as error:

@@ -11,6 +11,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from jaxcam.checksums import of_arrays
+from jaxcam.files import instead_of_a_file
 from jaxcam.models import hub
 
 TORCH_SUFFIXES = (".pth", ".pt")
@@ -45,8 +46,8 @@ def locate(source: str | os.PathLike[str]) -> Path:
         files = sorted(file.name for file in path.iterdir() if file.suffix in SUFFIXES)
         inside = f"it holds {', '.join(files[:5])}" if files else "it holds no weights"
         raise ValueError(f"{path} is a folder, weights are one file; {inside}")
-    if not path.exists():
-        raise FileNotFoundError(f"no file {path}; {neighbor(path)}")
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}{instead_of_a_file(path)}; {neighbor(path)}")
     if path.suffix not in SUFFIXES:
         raise ValueError(f"{path} is neither .safetensors nor .pth, the two kinds of weight files that are read")
     return path
