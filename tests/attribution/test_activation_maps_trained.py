@@ -32,7 +32,8 @@ def test_the_cam_of_squeezenet_is_the_channel_of_the_class_and_its_mean_the_logi
     assert_allclose(maps.mean((1, 2)), logits.max(-1), rtol=1e-5)
     last = next(layer for layer in reversed(jc.layers(model, cats)) if layer.kind == "conv")
     channels = np.asarray(jc.tap(model, last.name)(cats))
-    assert_allclose(maps, channels[np.arange(2), ..., logits.argmax(-1)], rtol=1e-5)
+    # Where a ReLU leaves little of large sums, their rounding is all there is: measured by the largest value.
+    assert_allclose(maps, channels[np.arange(2), ..., logits.argmax(-1)], atol=1e-5 * float(maps.max()))
 
 
 @pytest.mark.slow

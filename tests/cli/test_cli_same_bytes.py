@@ -90,7 +90,7 @@ for words in COMMANDS:
 
 @pytest.mark.slow
 def test_every_command_in_processes_of_their_own_that_order_sets_differently(photos, tmp_path):
-    first = [("train", *TRAIN[1:], "--out", "runs/train")]
+    first = [("train", *TRAIN[1:], "--keep-every", 2, "--out", "runs/train")]
     first += [("averages", *MODEL, "-k", 5, "--steps", 5, "--out", "runs/averages")]
     first += [("neurons", "--averages", "runs/averages", "--out", "runs/neurons")]
     others = [(name, *words(photos, options), "--out", name) for name, options in (COMMANDS | OTHERS).items()]
