@@ -25,7 +25,10 @@ OTHERS = {
     "train": (*TRAIN[1:], "--keep-every", 2),
     "averages": (*MODEL, "-k", 5, "--steps", 5),
     "prune": ("--neurons", "runs/neurons", "--seeds", 2),
-    "explain": ("PHOTOS", "--model", "tinynet:make", "--method", "lime", "--method", "rise", "--method", "xrai"),
+    "explain": (
+        *("PHOTOS", "--model", "tinynet:make", "--method", "lime", "--method", "rise", "--method", "xrai"),
+        *("--option", "lime.samples=64", "--option", "rise.masks=64"),
+    ),
     "maximize": (*MODEL, "--target", 1, "--steps", 5, "--frames"),
     "landscape": (*MODEL, "--points", 3, "--limit", 50),
     "linear-piece": ("PHOTOS/cat", "--model", "tinynet:make"),

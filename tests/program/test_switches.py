@@ -25,6 +25,7 @@ SWITCHES = {
     "a mask": lambda x: x * (x > 0.3),
     "hard tanh": jax.nn.hard_tanh,
     "clip": lambda x: jnp.clip(x, -0.5, 0.7),
+    "clamp": lambda x: jax.lax.clamp(-0.5, x, 0.7),
     "absolute value": jnp.abs,
     "sign times value": lambda x: jnp.sign(x) * (x + 1),
     "maxout": lambda x: jnp.maximum(x[..., 0], 2 * x[..., 1] - 1),
@@ -40,6 +41,7 @@ SWITCHES = {
 
 
 PLAIN = {"relu6", "a mask", "clip", "sign times value", "max pool", "maximum over space", "gated by the larger half"}
+PLAIN |= {"relu the other way around", "clamp", "minimum of two", "minimum over units"}
 
 
 @pytest.mark.parametrize(
