@@ -11,6 +11,7 @@ import pytest
 import scipy.ndimage
 
 import jaxcam as jc
+from jaxcam.studies import exciting
 from jaxcam.studies.canvases import COLORS, Canvas, frequencies
 from jaxcam.studies.disturbances import Disturbance, roughness, sameness, strangeness, warped
 
@@ -330,3 +331,23 @@ def test_pictures_of_classes_are_seen_as_their_class():
     assert said.argmax(-1).tolist() == [1, 860]
     assert said[0, 1] > 0.9
     assert found.curve[1, 0, 0] == 0
+
+
+def test_images_to_start_from_may_be_traced_and_are_in_bounds():
+    images = jnp.stack([jnp.zeros((2, 2, 1)), jnp.ones((2, 2, 1))])
+    start = jax.jit(lambda x: exciting._start(x, (0.0, 1.0)))
+    assert start(images).ravel().tolist() == [0.5] * 4
+    assert exciting._start(images, (0.0, 1.0)).ravel().tolist() == [0.5] * 4
+    for bounds in ((0.1, 1.0), (0.0, 0.9)):
+        with pytest.raises(ValueError, match=r"^images to start from reach from 0 to 1, beyond bounds="):
+            exciting._start(images, bounds)
+
+
+@pytest.mark.parametrize(("center", "allowed"), [(0, False), (1e-3, True), (1, True), (1.01, False)])
+def test_a_window_has_a_width(center, allowed):
+    given = dict(jc.studies.maximize.__kwdefaults__) | {"center": center}
+    if allowed:
+        exciting._check(given)
+    else:
+        with pytest.raises(ValueError, match="center"):
+            exciting._check(given)

@@ -7,6 +7,7 @@ import pytest
 from flax import nnx
 
 from jaxcam import studies
+from jaxcam.studies import pieces
 
 RNG = np.random.default_rng(0)
 
@@ -232,3 +233,18 @@ def test_bad_input_is_said_in_one_line():
         assert "\n" not in str(error.value)
     with pytest.raises(TypeError, match="a model is a callable"):
         studies.linear_piece(3, x)
+
+
+@pytest.mark.parametrize(("chunk", "images", "outputs"), [(1, 1, 1), (2, 1, 2), (50, 3, 2)])
+def test_no_more_outputs_at_once_than_a_chunk(chunk, images, outputs, monkeypatch):
+    asked = []
+
+    def noted(static, many, arrays, batch, rows):
+        asked.append((len(batch), many))
+        raise InterruptedError
+
+    monkeypatch.setattr(pieces, "_pieces", noted)
+    flat = lambda x: jax.nn.relu(x.reshape(len(x), -1) @ jnp.ones((4, 5)))
+    with pytest.raises(InterruptedError):
+        studies.linear_piece(flat, jnp.ones((3, 2, 2, 1)), outputs=[0, 1], chunk=chunk)
+    assert asked == [(images, outputs)]
