@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxcam import studies
+from jaxcam.studies import agreement
 
 WEIGHTS = np.random.default_rng(0).normal(size=(2, 16, 6))
 
@@ -67,3 +68,32 @@ def test_the_nearest_image_of_the_same_target_is_the_neighbor(found):
         distances[i] = np.inf
         a, b = known["linear_piece"].claims[[i, distances.argmin()]]
         assert value == pytest.approx(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+
+
+def test_errors_are_of_the_segments_that_count_and_nan_where_none_does():
+    claims, truth = np.array([[3.0, 100], [1, 1], [5, 5]]), np.array([[2.0, 7], [0, 0], [5, 5]])
+    counted = np.array([[True, False], [True, True], [False, False]])
+    assert agreement._error(claims, truth, counted).tolist()[0] == 0.5
+    assert np.isnan(agreement._error(claims, truth, counted)[1:]).all()
+    np.testing.assert_allclose(
+        agreement._error(claims, truth, np.ones((3, 2), bool))[0], np.hypot(1, 93) / np.hypot(2, 7)
+    )
+
+
+def test_a_cosine_with_nothing_is_none():
+    assert agreement._cosine(np.array([3.0, 4]), np.array([4.0, 3])) == 0.96
+    assert np.isnan(agreement._cosine(np.array([3.0, 4]), np.zeros(2)))
+
+
+def test_steps_go_half_of_the_way_and_no_farther_than_the_direction():
+    far = np.array([[0.5, 4.0, np.inf], [1.0, 2.0, 3.0]])
+    real = np.array([[True, True, True], [True, True, False]])
+    ways = np.arange(3).reshape(1, 3, 1, 1, 1) * np.ones((2, 1, 1, 1, 1))
+    found = agreement._steps_inside(lambda way: far[[0, 1], way[:, 0, 0, 0].astype(int)], ways, real)
+    assert found.tolist() == [[0.25, 1, 1], [0.5, 1, 0]]
+
+
+def test_a_neighbor_is_the_nearest_other_image_of_the_same_target():
+    x = np.array([0.0, 1.0, 1.5, 10.0]).reshape(4, 1, 1, 1)
+    assert agreement._neighbors(x, np.array([0, 0, 0, 1])) == [1, 2, 1, -1]
+    assert agreement._neighbors(x, np.array([0, 1, 0, 1])) == [2, 3, 0, 1]
