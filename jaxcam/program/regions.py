@@ -67,8 +67,7 @@ class Regions:
                 replacements[node.outputs[0]] = (node.operands, lambda x: x)
         for switch, state in zip(self.switches, states, strict=True):
             result = switch.node.outputs[0]
-            if result is None:
-                continue
+            assert result is not None  # it is used
             sources = () if switch.holds else switch.node.operands
             replacements[result] = (sources, functools.partial(switch.value, state))
 
@@ -106,13 +105,10 @@ def partition(model: Any, image: Any) -> Regions:
     anatomy = dissect(opened(program))
     program = anatomy.program
     name_of = _names(anatomy)
-    needed = {value for value in program.outputs if isinstance(value, Value)}
-    for node in reversed(program.nodes):
-        if not needed.isdisjoint(value for value in node.outputs if value is not None):
-            needed.update(node.operands)
+    used = program.used
     moving, switches = {anatomy.x}, []
     for index, node in enumerate(program.nodes):
-        results = [value for value in node.outputs if value is not None and value in needed]
+        results = [value for value in node.outputs if value is not None and value in used]
         varying = node.varying(moving)
         if not results or not varying:
             continue
