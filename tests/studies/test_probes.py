@@ -4,12 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 from jax.tree_util import Partial
 from planted_nets import fit, forward, noisy_digits, untrained
 from sklearn.linear_model import LogisticRegression
 
 from jaxcam.program.exposure import above
-from jaxcam.studies import concept_images, concepts
+from jaxcam.studies import concept_images, concepts, probes
 from jaxcam.studies.probes import _gradients, _of_layers
 from jaxcam.studies.probing import HELD, Products, fitted
 
@@ -198,3 +199,15 @@ def test_concepts_that_cannot_be_drawn_are_refused(given, words):
         concept_images(*given, key=KEY)
     with pytest.raises(ValueError, match="grey pictures are never red"):
         concept_images("red", 5, 8, key=KEY, channels=1)
+
+
+def test_scores_that_never_differ_are_the_same_number_or_another():
+    one, two = np.ones(3), np.full(4, 2.0)
+    assert probes._welch(one, np.ones(4)) == 1
+    assert probes._welch(one, two) == 0
+    # Where but one of them varies there is a test.
+    varying = np.array([0.0, 1.0, 2.5])
+    expected = scipy.stats.ttest_ind(varying, two, equal_var=False).pvalue
+    np.testing.assert_allclose(probes._welch(varying, two), expected, rtol=1e-12)
+    np.testing.assert_allclose(probes._welch(two, varying), expected, rtol=1e-12)
+    assert 0 < probes._welch(np.array([0.0, 1.0]), np.array([5.0, 5.0])) < 1
