@@ -48,7 +48,6 @@ def test_on_a_linear_network_the_piece_and_shap_are_exact_everywhere():
     assert known["lime"].removal.min() > 1e-3  # its ridge shrinks
 
 
-@pytest.mark.slow
 def test_on_a_bent_network_only_the_piece_is_exact_inside_and_consistent(found):
     piece, lime, shap = (found[0][name] for name in ("linear_piece", "lime", "kernel_shap"))
     assert piece.inside.max() < 1e-9
@@ -58,6 +57,11 @@ def test_on_a_bent_network_only_the_piece_is_exact_inside_and_consistent(found):
     assert min(lime.moved.min(), shap.moved.min()) > 1e-6
     assert lime.redrawn.min() > 1e-6
     assert piece.removal.max() > 1e-3  # beyond the polytope nothing makes it exact
+
+
+def test_seconds_are_those_of_one_image(found):
+    for surrogate in found[0].values():
+        assert 0 < surrogate.seconds < 60
 
 
 def test_the_nearest_image_of_the_same_target_is_the_neighbor(found):
