@@ -29,6 +29,7 @@ def reds(dataset):
 def test_subfolders_are_classes_and_a_fifth_of_each_is_for_testing(photos):
     train, test = (data.load(photos, split, image_size=8) for split in ("train", "test"))
     assert train.names == test.names == ("cat", "dog")
+    assert (train.split, test.split, train.name) == ("train", "test", str(photos))
     assert train.images.shape == (12, 8, 8, 3)
     assert train.labels.tolist() == reds(train) == [0] * 8 + [1] * 4
     assert test.labels.tolist() == reds(test) == [0, 0, 1]
