@@ -7,6 +7,7 @@ import pytest
 
 from jaxcam.models import Config, load, names
 from jaxcam.models.config import whole_number
+from jaxcam.models.conversion import Entry, entries
 from jaxcam.models.loading import expects_imagenet
 from jaxcam.models.registry import first_weights
 from jaxcam.models.sources import Tensors
@@ -124,3 +125,41 @@ def test_only_torchvisions_weights_for_imagenets_classes_expect_normalized_image
     assert not expects_imagenet(Config("squeezenet1_1"), Tensors(theirs, {"config": "{}"}))
     assert not expects_imagenet(Config("squeezenet1_1", classes=999), Tensors(theirs, {}))
     assert not expects_imagenet(Config("squeezenet1_1", channels=1), Tensors(theirs, {}))
+
+
+# Of torchvision 0.28: `features` and `classifier` of its networks' state dicts.
+TORCHVISION = {
+    "alexnet": [*(f"features.{i}" for i in (0, 3, 6, 8, 10)), *(f"classifier.{i}" for i in (1, 4, 6))],
+    "vgg11": [*(f"features.{i}" for i in (0, 3, 6, 8, 11, 13, 16, 18)), *(f"classifier.{i}" for i in (0, 3, 6))],
+    "squeezenet1_1": [
+        "features.0",
+        *(f"features.{i}.{p}" for i in (3, 4, 6, 7, 9, 10, 11, 12) for p in ("squeeze", "expand1x1", "expand3x3")),
+        "classifier.1",
+    ],
+}
+
+
+@pytest.mark.parametrize("name", TORCHVISION)
+def test_weights_have_the_names_of_torchvision(name):
+    found = {entry.torch_path for entry in entries(Config(name))}
+    assert found == {f"{module}.{kind}" for module in TORCHVISION[name] for kind in ("weight", "bias")}
+
+
+def test_a_kernel_goes_to_torchs_layout_and_back():
+    rng = np.random.default_rng(0)
+    kernel, dense, flattened = rng.normal(size=(2, 3, 4, 5)), rng.normal(size=(6, 7)), rng.normal(size=(2 * 2 * 3, 4))
+    entry = Entry("a", kernel.shape, "b")
+    assert entry.torch_shape == entry.to_torch(kernel).shape == (5, 4, 2, 3)
+    assert entry.to_torch(kernel)[4, 3, 1, 2] == kernel[1, 2, 3, 4]
+    np.testing.assert_array_equal(entry.from_torch(entry.to_torch(kernel)), kernel)
+    entry = Entry("a", dense.shape, "b")
+    assert entry.torch_shape == (7, 6)
+    np.testing.assert_array_equal(entry.from_torch(entry.to_torch(dense)), dense)
+    # Torch flattens channels, rows, columns; we rows, columns, channels.
+    entry = Entry("a", flattened.shape, "b", grid=2)
+    there = entry.to_torch(flattened)
+    for row, column, channel in np.ndindex(2, 2, 3):
+        np.testing.assert_array_equal(
+            there[:, channel * 4 + row * 2 + column], flattened[row * 6 + column * 3 + channel]
+        )
+    np.testing.assert_array_equal(entry.from_torch(there), flattened)

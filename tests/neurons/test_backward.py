@@ -13,7 +13,7 @@ from jaxcam.neurons.engine import MAP_RULES, Engine
 pytestmark = pytest.mark.optimized
 
 STEPS = 3
-LATER = {"unusual layouts", "padded pools", "leaky relu", "no bias", "grouped", "single pixel", "closure", "linen"}
+LATER = {"unusual layouts", "padded pools", "leaky relu", "no bias", "single pixel", "closure", "linen"}
 # Every kind of network once, and each rule where it could differ; all rules on all networks in the slow test.
 ONE_BY_ONE = ("strided", "dilated", "valid", "asymmetric padding", "wide padding", "cropped", "steps over pixels")
 CASES = [

@@ -1,15 +1,17 @@
 """A sweep on edges: few live units, thumbnails that do not divide, names, and several processes' signs of life."""
 
 import importlib
+import os
 import threading
 import time
+import types
 
 import jax
 import numpy as np
 import pytest
 
 from jaxcam import neurons
-from jaxcam.neurons import Processes, ProcessLost, hosts
+from jaxcam.neurons import Processes, ProcessLost, active, engine, hosts, store
 from jaxcam.neurons.hosts import LEFT, Crew, shares
 from jaxcam.neurons.sweep import _check, _digest, _reduced, rank
 
@@ -158,3 +160,51 @@ def test_a_process_is_one_of_those_there_are(process):
 def test_all_three_say_who_a_process_is_or_none(some):
     with pytest.raises(ValueError, match="are given together, or none"):
         neurons.join(**some)
+
+
+@pytest.mark.parametrize("process", [0, 1])
+def test_the_first_and_the_last_process_are_let_in(process, monkeypatch):
+    class Met(Exception):
+        pass
+
+    def meet(command, **options):
+        raise Met(command[-1])
+
+    monkeypatch.setattr("subprocess.Popen", meet)
+    with pytest.raises(Met, match=rf'\["127.0.0.1:1", 2, {process}, '):
+        neurons.join("127.0.0.1:1", processes=2, process=process)
+
+
+def test_five_eighths_of_the_memory_are_for_matrices():
+    asked = []
+    footing = types.SimpleNamespace(
+        below=lambda links, memory, name: asked.append((links, memory, name)) or None,
+        forget=lambda: asked.append("forgot"),
+    )
+    image = types.SimpleNamespace(engine=types.SimpleNamespace(links={"a": [1], "b": []}, memory=800), _footing=footing)
+    assert engine.ImageUnits._active(image, "a") is None
+    assert engine.ImageUnits._active(image, "b") is None
+    assert asked == [([1], 500, "a"), "forgot"]
+
+
+def test_there_are_as_many_workers_as_cores_and_at_least_one(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 3, 5}, raising=False)
+    assert active.workers() == 3
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 7)
+    assert active.workers() == 7
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert active.workers() == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [(AssertionError("node_type"), "an array"), (KeyError("shape"), "'shape'"), (OSError("x"), "x")],
+)
+def test_what_zarr_cannot_open_as_a_group_is_no_store(error, reason, monkeypatch, tmp_path):
+    def fails(path, mode):
+        raise error
+
+    monkeypatch.setattr("zarr.open_group", fails)
+    with pytest.raises(ValueError, match=rf"^{tmp_path} is no store of a sweep \({reason}\); give another path\.$"):
+        store._open(tmp_path)

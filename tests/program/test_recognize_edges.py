@@ -113,6 +113,8 @@ def test_a_slope_is_of_the_value_itself():
     assert kinds(lambda x: jnp.maximum(x, x * x)) == []
     assert kinds(lambda x: jnp.maximum(x, x * jnp.array([0.1, 0.2, 0.3]))) == []
     assert kinds(lambda x: jnp.maximum(x, x + 0.25)) == []
+    assert kinds(lambda x: jnp.maximum(x, x / 0.0)) == []
+    assert kinds(lambda x: jnp.maximum(x, x / jnp.array([1.0, 2.0, 3.0]))) == []
 
 
 @pytest.mark.parametrize("limit", [6.0, 0.5])

@@ -1,10 +1,13 @@
 """Redundancy: the paper's own ratios, a slow twin, what is planted is found, and noise is called noise."""
 
+import types
+
 import jax
 import numpy as np
 import pytest
 
 import jaxcam as jc
+from jaxcam.studies import principal
 
 PRINTED = """
 5.6252072e-15	1.0156708e-05	2.7649643e-05	3.7482449e-05	4.2952932e-05
@@ -201,3 +204,14 @@ def test_what_is_wrong_is_said_in_one_line(ask, line):
 def test_what_is_of_a_wrong_kind_is_a_type_error(maps, options):
     with pytest.raises(TypeError, match=r"(maps are|a randomized method takes)"):
         jc.studies.redundancy(maps, **options)
+
+
+def test_no_more_components_are_kept_than_maps_and_places_give():
+    rows = np.zeros((4, 3))
+    spectrum = types.SimpleNamespace(count=lambda share: 5)
+    assert principal._kept(None, 0.9, spectrum, rows) == 3
+    assert principal._kept(None, 0.9, spectrum, rows[:3]) == 2
+    assert principal._kept(None, None, spectrum, rows) == 3
+    assert principal._kept(3, None, spectrum, rows) == 3
+    with pytest.raises(ValueError, match=r"^maps of 3 places have at most 3 components; 4 are asked$"):
+        principal._kept(4, None, spectrum, rows)
