@@ -1,13 +1,14 @@
 """Fewer bits by option: how far the maps are from those in float32, and that it is told."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from neurons_nets import NETS
+from neurons_nets import NETS, chain
 
 from jaxcam.neurons import changes, maps, similarity
 from jaxcam.neurons.backward import all_replacements
-from jaxcam.neurons.precision import products
+from jaxcam.neurons.precision import in_bfloat16, products
 from jaxcam.program.layers import study
 from jaxcam.program.trace import trace_model
 
@@ -76,3 +77,12 @@ def test_a_precision_there_is_not_is_an_error():
     net = NETS["chain"]()
     with pytest.raises(ValueError, match="no precision 'float16'; there are float32, tensorfloat32, bfloat16"):
         maps(net.model, net.x, net.layers[0], precision="float16")
+
+
+def test_products_of_float64_are_left_as_they_are():
+    with jax.enable_x64(True):
+        net = chain(np.float64)
+        anatomy, _ = study(net.model, net.x)
+        assert in_bfloat16(anatomy, {}) == {}
+    net = NETS["chain"]()
+    assert in_bfloat16(study(net.model, net.x)[0], {})

@@ -257,3 +257,13 @@ def test_one_layer_alone_is_enough_to_change_saliency(trained):
     assert np.all(ranks[0] < 0.4)
     assert np.all(ranks[1] > ranks[0] + 0.2)
     assert np.all(ranks[1][:2] > 0.7)
+
+
+def test_positions_ascend_whatever_order_sets_come_in():
+    weights = [jnp.full((2, 2), float(n)) for n in range(9)]
+    model = jax.tree_util.Partial(lambda w, x: (x.mean((1, 2)) @ w[8] @ w[1]) @ (w[0] + w[2]), weights)
+    found = parameters_of_layers(model, jnp.ones((1, 2, 2, 2)))
+    assert list({8, 1}) == [8, 1]
+    assert list(found.values()) == [[0, 2], [1], [8]]
+    alone = jax.tree_util.Partial(lambda w, x: x.mean((1, 2)) @ (w[8] + w[1]), weights)
+    assert list(parameters_of_layers(alone, jnp.ones((1, 2, 2, 2))).values()) == [[1, 8]]

@@ -11,7 +11,7 @@ import pytest
 import scipy.ndimage
 
 import jaxcam as jc
-from jaxcam.studies import exciting
+from jaxcam.studies import disturbances, exciting
 from jaxcam.studies.canvases import COLORS, Canvas, frequencies
 from jaxcam.studies.disturbances import Disturbance, roughness, sameness, strangeness, warped
 
@@ -77,6 +77,7 @@ def test_waves_are_cosines_with_the_amplitudes_of_photographs():
     np.testing.assert_allclose(canvas.picture(jnp.asarray(numbers))[0, ..., 0], wave, atol=1e-5)
     scales = canvas.scales()
     assert scales[0, 1] / scales[0, 2] == pytest.approx(2)
+    assert np.mean(scales**2) == pytest.approx(1, rel=1e-6)
     assert frequencies(5, 6)[2, 1] == pytest.approx(np.hypot(2 / 5, 1 / 6))
 
 
@@ -118,6 +119,26 @@ def test_a_disturbance_turns_enlarges_and_moves_as_scipy_does():
     jittered = Disturbance(3, 0.0, 0.0)(KEY, images)
     np.testing.assert_array_equal(jnp.sort(jittered.ravel()), jnp.sort(images.ravel()))
     assert Disturbance(0, 0.0, 0.0)(KEY, images) is images
+
+
+def test_disturbances_go_both_ways_and_not_beyond_their_limits(monkeypatch):
+    seen = []
+    monkeypatch.setattr(disturbances, "warped", lambda images, *way: seen.append(np.hstack(way)) or images)
+    image = jnp.zeros((1, 16, 16, 1)).at[0, 8, 8, 0].set(1)
+    shifts = set()
+    for number in range(60):
+        key = jax.random.key(number)
+        Disturbance(2, 10.0, 0.2)(key, image)
+        where = np.argwhere(np.asarray(Disturbance(2, 0.0, 0.0)(key, image)))[0]
+        shifts |= {(0, int(where[1]) - 8), (1, int(where[2]) - 8)}
+    low, high = np.min(seen, 0), np.max(seen, 0)
+    most = np.array([np.deg2rad(10), 0.2, 2, 2])
+    center = np.array([0, 1, 0, 0])
+    assert (low > center - most).all()
+    assert (high < center + most).all()
+    assert (low < center - 0.8 * most).all()
+    assert (high > center + 0.8 * most).all()
+    assert shifts == {(axis, shift) for axis in range(2) for shift in range(-2, 3)}
 
 
 def test_penalties_are_their_formulas():
