@@ -135,3 +135,11 @@ def test_a_key_must_be_given():
 def test_baselines_are_images_like_x(shape):
     with pytest.raises(ValueError, match=r"baselines are images \(b, 3, 4, 2\); got shape"):
         jc.gradient_shap(net(), jnp.float32(IMAGES), key=KEY, baselines=jnp.zeros(shape))
+
+
+def test_noise_of_gradient_shap_is_the_same_whether_its_width_is_traced():
+    x = jnp.asarray(IMAGES[:1], jnp.float32)
+    model = lambda x: (x**2).sum((1, 2))
+    ask = lambda sigma: jc.gradient_shap(model, x, 0, key=KEY, samples=3, sigma=sigma)
+    assert_allclose(jax.jit(ask)(0.5), ask(0.5), rtol=1e-5, atol=1e-6)
+    assert jnp.abs(ask(0.5) - ask(0.0)).max() > 0.1 * jnp.abs(ask(0.0)).max()

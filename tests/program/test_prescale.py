@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from program_nets import IMAGES, convolve, weights
 
+from jaxcam.program import prescale
 from jaxcam.program.affine import affine_maps
 from jaxcam.program.trace import replay, trace_model
 
@@ -176,3 +177,23 @@ def test_a_run_of_scales_is_cut_where_a_kernel_begins_to_take_it():
     names = [(a.kind, [node.name for node in a.nodes]) for a in maps]
     assert ("factor", ["mul"]) in names
     assert ("conv", ["mul", "add", "conv_general_dilated"]) in names
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "axes", "expected"),
+    [
+        ((2, 3), (6,), {0}, {0, 1}),
+        ((2, 1, 3), (6,), {0}, {0, 2}),
+        ((2, 1, 3), (2, 3, 1), {1}, {2}),
+        ((6,), (2, 3), {1}, set()),
+        ((6,), (2, 3), {0, 1}, {0}),
+        ((4, 5, 3), (20, 3), {1}, {2}),
+        ((4, 5, 3), (20, 3), {0}, {0, 1}),
+        ((4, 6), (2, 2, 3, 2), {2, 3}, {1}),
+        ((4, 6), (8, 3), {1}, set()),
+        ((4, 6), (8, 3), {0, 1}, {0, 1}),
+        ((1, 1), (1,), {0}, set()),
+    ],
+)
+def test_axes_before_a_reshape_are_those_whose_numbers_lie_in_some_after_it(old, new, axes, expected):
+    assert prescale._before_reshape(old, new, frozenset(axes)) == expected
