@@ -9,6 +9,8 @@ import types
 import jax
 import numpy as np
 import pytest
+import zarr
+from neurons_nets import convolve
 
 from jaxcam import neurons
 from jaxcam.neurons import Processes, ProcessLost, active, engine, hosts, store
@@ -208,3 +210,17 @@ def test_what_zarr_cannot_open_as_a_group_is_no_store(error, reason, monkeypatch
     monkeypatch.setattr("zarr.open_group", fails)
     with pytest.raises(ValueError, match=rf"^{tmp_path} is no store of a sweep \({reason}\); give another path\.$"):
         store._open(tmp_path)
+
+
+def test_a_class_is_a_chunk_of_every_array(tmp_path):
+    kernel = jax.numpy.ones((3, 3, 3, 3))
+    model = jax.tree_util.Partial(lambda k, x: jax.nn.relu(convolve(x, {"kernel": k})).mean((1, 2)), kernel)
+    averages = np.random.default_rng(0).uniform(size=(2, 4, 4, 3)).astype(np.float32)
+    swept = neurons.sweep(model, averages, tmp_path / "sweep.zarr", progress=False)
+    opened = zarr.open_group(swept.path, mode="r")
+    arrays = [array for _, array in opened.members(max_depth=None) if isinstance(array, zarr.Array)]
+    assert len(arrays) > 5
+    for array in arrays:
+        dims = array.metadata.dimension_names
+        if dims[0] == "class" and len(dims) > 1:
+            assert array.chunks == (1, *array.shape[1:]), array.path

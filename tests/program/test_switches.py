@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from program_nets import IMAGES, KINDS, NAMES
 
+from jaxcam.program.pieces import _bends
 from jaxcam.program.regions import opened, partition
 from jaxcam.program.trace import trace
 
@@ -36,12 +37,15 @@ SWITCHES = {
     "overlapping padded max pool": lambda x: pool(x, -jnp.inf, jax.lax.max, (1, 1, 1, 1), "SAME"),
     "min pool": lambda x: pool(x, jnp.inf, jax.lax.min),
     "gated by the larger half": lambda x: jnp.where(x[..., :1] > x[..., 1:], x[..., :1], 3 * x[..., 1:]),
+    "the place of a maximum": lambda x: jnp.where(jnp.argmax(x, -1) == 0, x[..., 0], 3 * x[..., 1]),
+    "the place of a minimum": lambda x: jnp.where(jnp.argmin(x, 1) < 2, x[:, 0], -x[:, 1]),
     "stopped gradient": lambda x: jax.lax.stop_gradient(jax.nn.relu(x)) + x,
 }
 
 
 PLAIN = {"relu6", "a mask", "clip", "sign times value", "max pool", "maximum over space", "gated by the larger half"}
 PLAIN |= {"relu the other way around", "clamp", "minimum of two", "minimum over units"}
+PLAIN |= {"the place of a maximum", "the place of a minimum"}
 
 
 @pytest.mark.parametrize(
@@ -120,3 +124,15 @@ def test_a_model_of_any_library_is_its_linear_piece(kind):
 
     bias, linear = piece(IMAGES[0])
     np.testing.assert_allclose(linear + bias, model(IMAGES[:1]), rtol=1e-4, atol=1e-5)
+
+
+def test_a_quotient_bends_only_where_the_divisor_varies():
+    def bends(function):
+        program = trace(function, IMAGE)
+        live = program.depending_on(program.inputs)
+        (node,) = (node for node in program.nodes if node.name == "div")
+        return _bends(node, node.varying(live))
+
+    assert not bends(lambda x: x / 3)
+    assert bends(lambda x: 3 / x)
+    assert bends(lambda x: x / jnp.exp(x))

@@ -108,6 +108,13 @@ def test_what_points_is_the_largest_value_with_its_sign_or_without():
     assert_array_equal(jc.quality.pointing_game(maps, box, absolute=True), [True])
 
 
+def test_numbers_in_three_axes_are_several_boxes_of_each_image():
+    several = np.array([[[0, 0, 1, 1], [7, 7, 8, 8]], [[0, 0, 1, 1], [2, 2, 4, 4]]])
+    maps = jnp.concatenate([map_at(7, 7), map_at(7, 7)])
+    assert_array_equal(jc.quality.pointing_game(maps, several), [True, False])
+    assert_array_equal(jc.quality.pointing_game(maps, several.tolist()), [True, False])
+
+
 POINTLESS = {
     "too few": (np.array([[0, 0, 1, 1]] * 2), ValueError, "1 maps need 1 regions; got 2"),
     "outside": (np.array([[0, 0, 9, 1]]), ValueError, r"within the image, 8×8, .* image 0 has \(0, 0, 9, 1\)"),

@@ -1,5 +1,7 @@
 """Distributions: the published number to the digit, honest p-values that are uniform, scipy's own, and bad input."""
 
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 from scipy import stats
 
 import jaxcam as jc
+from jaxcam.studies import families
 from jaxcam.studies.families import fit, null_distances
 from jaxcam.studies.monte_carlo import corrections
 from jaxcam.studies.sampling import stages
@@ -295,3 +298,11 @@ def test_what_is_wrong_is_said_in_one_line(ask, line):
 def test_what_is_of_a_wrong_kind_is_a_type_error(values, key):
     with pytest.raises(TypeError, match=r"(values are|a randomized method takes)"):
         jc.studies.distributions(values, key=key)
+
+
+@pytest.mark.parametrize(("drawn", "expected"), [(0.0, -54 * np.log(2)), (0.5, 0.0), (1 - 2.0**-53, 53 * np.log(2))])
+def test_logistic_numbers_are_finite_at_the_ends_of_what_is_drawn(drawn, expected):
+    generator = types.SimpleNamespace(random=lambda size: np.full(size, drawn))
+    found = families._logistic(generator, (1, 2))
+    assert found.shape == (1, 2)
+    np.testing.assert_allclose(found, expected, atol=0.5)  # rounding of 1 − 2⁻⁵³
