@@ -8,7 +8,7 @@ from flax import nnx
 
 import jaxcam as jc
 from jaxcam import models
-from jaxcam.models.blocks import batch_norm
+from jaxcam.models.blocks import adaptive_average_pool, batch_norm
 from jaxcam.models.chain import Classifier, Convolution, Head, Pool
 from jaxcam.models.registry import blueprint
 from jaxcam.models.state import weights_of
@@ -214,3 +214,15 @@ def test_maps_of_alexnet_have_the_sizes_of_the_paper():
     for name, (size, units) in sizes.items():
         assert found[f"features.{name}"] == (size, size, units)
     assert found["pool_2"] == (6, 6, 256)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "size"), [(7, 6, 3), (6, 7, 3), (6, 9, 3), (7, 8, 3), (2, 5, 3), (3, 3, 3)]
+)
+def test_cells_of_an_adaptive_pool_are_means_from_floor_to_ceiling(height, width, size):
+    x = np.random.default_rng(0).normal(size=(2, height, width, 2)).astype(np.float32)
+    found = adaptive_average_pool(jnp.asarray(x), size)
+    for i, j in np.ndindex(size, size):
+        rows = slice(i * height // size, -(-(i + 1) * height // size))
+        columns = slice(j * width // size, -(-(j + 1) * width // size))
+        np.testing.assert_allclose(found[:, i, j], x[:, rows, columns].mean((1, 2)), atol=1e-6)

@@ -136,3 +136,14 @@ def test_a_quotient_bends_only_where_the_divisor_varies():
     assert not bends(lambda x: x / 3)
     assert bends(lambda x: 3 / x)
     assert bends(lambda x: x / jnp.exp(x))
+
+
+@pytest.mark.parametrize(("places", "dtype"), [(256, np.uint8), (257, np.int32)])
+def test_a_byte_is_enough_for_256_places(places, dtype):
+    image = jnp.asarray(np.random.default_rng(0).normal(size=(1, places, 1)), jnp.float32)
+    regions = partition(lambda x: x.max(2), image)
+    (state,) = regions.states(image)
+    assert state.dtype == dtype
+    assert int(state.ravel()[0]) == int(image.argmax())
+    last = jnp.zeros_like(image).at[0, -1].set(1)
+    assert int(regions.states(last)[0].ravel()[0]) == places - 1
