@@ -216,7 +216,10 @@ def test_maps_of_alexnet_have_the_sizes_of_the_paper():
     assert found["pool_2"] == (6, 6, 256)
 
 
-@pytest.mark.parametrize(
+SIZES = [(7, 6, 3), (6, 7, 3), (6, 9, 3), (7, 8, 3), (2, 5, 3), (3, 3, 3)]
+
+
+@pytest.mark.parametrize(("height", "width", "size"), SIZES)
     ("height", "width", "size"), [(7, 6, 3), (6, 7, 3), (6, 9, 3), (7, 8, 3), (2, 5, 3), (3, 3, 3)]
 )
 def test_cells_of_an_adaptive_pool_are_means_from_floor_to_ceiling(height, width, size):
