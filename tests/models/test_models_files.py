@@ -3,9 +3,11 @@
 import contextlib
 import json
 import os
+import re
 import struct
 import sys
 import warnings
+import zipfile
 
 import jax
 import numpy as np
@@ -14,6 +16,7 @@ from flax import nnx
 from safetensors.numpy import load_file, save_file
 
 from jaxcam import models
+from jaxcam.models import sources
 from jaxcam.models.loading import SmallFormWarning
 from jaxcam.models.state import weights_of
 
@@ -336,3 +339,21 @@ def test_a_network_of_your_own_is_saved_and_restored(tmp_path):
 def test_restore_fills_our_networks_too(tmp_path):
     path = models.save(tiny(seed=1), tmp_path / "a.safetensors", layout="torchvision")
     same(models.restore(tiny(seed=2), path), tiny(seed=1))
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        ("Weights only load failed: code", "holds more than weights, and code is never run; save model.state_dict()"),
+        ("weights are missing", r"cannot be read \(weights are missing\)"),
+        ("only so much", r"cannot be read \(only so much\)"),
+        ("a\nb", r"cannot be read \(a\)"),
+    ],
+)
+def test_why_torch_did_not_read_a_file(error, words, tmp_path):
+    whole, cut = tmp_path / "whole.pth", tmp_path / "cut.pth"
+    with zipfile.ZipFile(whole, "w") as archive:
+        archive.writestr("data.pkl", b"")
+    cut.write_bytes(whole.read_bytes()[:10])
+    assert re.match(words, sources.torch_complaint(whole, RuntimeError(error)))
+    assert sources.torch_complaint(cut, RuntimeError(error)).startswith("is no whole .pth file of weights alone; ")

@@ -220,8 +220,6 @@ SIZES = [(7, 6, 3), (6, 7, 3), (6, 9, 3), (7, 8, 3), (2, 5, 3), (3, 3, 3)]
 
 
 @pytest.mark.parametrize(("height", "width", "size"), SIZES)
-    ("height", "width", "size"), [(7, 6, 3), (6, 7, 3), (6, 9, 3), (7, 8, 3), (2, 5, 3), (3, 3, 3)]
-)
 def test_cells_of_an_adaptive_pool_are_means_from_floor_to_ceiling(height, width, size):
     x = np.random.default_rng(0).normal(size=(2, height, width, 2)).astype(np.float32)
     found = adaptive_average_pool(jnp.asarray(x), size)

@@ -306,3 +306,10 @@ def test_logistic_numbers_are_finite_at_the_ends_of_what_is_drawn(drawn, expecte
     found = families._logistic(generator, (1, 2))
     assert found.shape == (1, 2)
     np.testing.assert_allclose(found, expected, atol=0.5)  # rounding of 1 − 2⁻⁵³
+
+
+def test_the_likelihood_of_the_logistic_family_is_scipys():
+    z = np.random.default_rng(0).normal(size=(2, 30))
+    a, b = np.array([0.7, 3.0]), np.array([-1.0, 2.0])
+    expected = [stats.logistic(loc=y / x, scale=1 / x).logpdf(row).sum() for x, y, row in zip(a, b, z, strict=True)]
+    np.testing.assert_allclose(families._likelihood(z, a, b), expected, rtol=1e-12)

@@ -10,7 +10,7 @@ from jax.tree_util import Partial
 from planted_nets import fit, noisy_digits
 
 import jaxcam as jc
-from jaxcam.studies import leak_check, palette, plant, region_check
+from jaxcam.studies import leak_check, palette, plant, planting, region_check
 
 KEY = jax.random.key(0)
 CORNER = (1, 1, 2, 2)
@@ -171,3 +171,17 @@ def test_planting_where_it_cannot_be_is_refused_before_any_training():
         leak_check(never, x, 0 * y, x, y, key=KEY)
     with pytest.raises(ValueError, match="colors are an array"):
         leak_check(never, x, y, x, y, key=KEY, colors=np.ones((2, 1)))
+
+
+def test_grey_images_get_the_channels_of_their_colors_and_others_are_copied():
+    grey = np.linspace(0, 1, 8, dtype=np.float32).reshape(2, 2, 2, 1)
+    found = planting.colored(grey, np.ones((4, 3)))
+    assert found.shape == (2, 2, 2, 3)
+    assert all((found[..., c] == grey[..., 0]).all() for c in range(3))
+    color = np.repeat(grey, 3, -1)
+    copied = planting.colored(color, np.ones((4, 3)))
+    np.testing.assert_array_equal(copied, color)
+    assert not np.shares_memory(copied, color)
+    for colors in (np.ones((4, 2)), np.ones(3), np.ones((0, 3))):
+        with pytest.raises(ValueError, match="colors are an array"):
+            planting.colored(color, colors)
