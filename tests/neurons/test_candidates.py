@@ -192,3 +192,17 @@ def test_places_are_those_among_what_competes():
     assert Candidates("all", (283, 511), 1000).columns == (283, 511)
     assert Candidates("data", (283, 511), 1000).columns == (0, 1)
     assert one_to_one(3) == Candidates("all", (0, 1, 2), 3)
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"), [(10, "0, 1, 2, 3, 4, 5, 6, 7, 8, 9;"), (11, "0, 1, 2, 3, 4, 5, 6, 7, 8, 9, …;")]
+)
+def test_ten_candidates_are_shown_and_of_more_the_first_ten(count, shown):
+    with pytest.raises(ValueError, match=rf"the candidates are the outputs {shown}"):
+        compete(lambda x: x, [50], range(count))
+
+
+def test_a_label_above_all_candidates_is_none_and_the_largest_is_one():
+    with pytest.raises(ValueError, match=r"^label 9 \(number 1\) is no candidate"):
+        compete(lambda x: x, [8, 9], [8, 2])
+    assert compete(lambda x: x, [8, 2, 8], [8, 2])[1].tolist() == [0, 1, 0]

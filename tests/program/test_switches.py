@@ -147,3 +147,9 @@ def test_a_byte_is_enough_for_256_places(places, dtype):
     assert int(state.ravel()[0]) == int(image.argmax())
     last = jnp.zeros_like(image).at[0, -1].set(1)
     assert int(regions.states(last)[0].ravel()[0]) == places - 1
+
+
+def test_at_a_limit_a_clamp_is_held_to_it():
+    image = jnp.array([-1.0, -0.5, 0.0, 0.7, 2.0]).reshape(1, 5, 1)
+    regions = partition(lambda x: jax.lax.clamp(-0.5, x, jnp.float32(0.7)), image)
+    assert [regions.states(image)[0].ravel().tolist()] == [[0, 0, 1, 2, 2]]
