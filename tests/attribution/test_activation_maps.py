@@ -12,6 +12,7 @@ from evidence import relative_error
 from numpy.testing import assert_allclose
 
 import jaxcam as jc
+from jaxcam.attribution import forward_maps
 from jaxcam.attribution.asking import Question
 from jaxcam.attribution.bricks import upsample
 from jaxcam.attribution.layer_maps import activations_and_gradients
@@ -398,3 +399,10 @@ def test_options_out_of_range_are_refused():
         jc.grad_cam_plus_plus(two_layers, nets.IMAGES, epsilon=-1.0)
     with pytest.raises(ValueError, match="baseline"):
         jc.score_cam(two_layers, nets.IMAGES, baseline=np.zeros((2, 2)))
+
+
+def test_where_units_cancel_the_first_component_is_positive_at_its_largest_place():
+    places = np.array([[3.0, 0, 0, 0], [0, 0, -2, 0], [0, 0, 2, 0], [-3, 0, 0, 0]])
+    activations = jnp.asarray((places[..., None] * [1.0, -1.0]).reshape(4, 2, 2, 2))
+    found = forward_maps._component(activations, False)
+    np.testing.assert_allclose(found.reshape(4, 4), np.abs(places) * np.sqrt(2), atol=1e-5)

@@ -163,3 +163,11 @@ def test_a_kernel_goes_to_torchs_layout_and_back():
             there[:, channel * 4 + row * 2 + column], flattened[row * 6 + column * 3 + channel]
         )
     np.testing.assert_array_equal(entry.from_torch(there), flattened)
+
+
+@pytest.mark.parametrize(("name", "most"), [("alexnet", 5), ("vgg11", 8)])
+def test_all_convolutions_are_the_whole_network_and_more_there_are_not(name, most):
+    assert Config(name, convolutions=most) == Config(name)
+    assert Config(name, convolutions=most - 1).convolutions == most - 1
+    with pytest.raises(ValueError, match=f"convolutions={most + 1}, but {name} has {most}; give 1 to {most}"):
+        Config(name, convolutions=most + 1)

@@ -11,6 +11,7 @@ from jaxcam import models
 from jaxcam.models.blocks import adaptive_average_pool, batch_norm
 from jaxcam.models.chain import Classifier, Convolution, Head, Pool
 from jaxcam.models.registry import blueprint
+from jaxcam.models.resnet import Bottleneck
 from jaxcam.models.state import weights_of
 
 
@@ -227,3 +228,10 @@ def test_cells_of_an_adaptive_pool_are_means_from_floor_to_ceiling(height, width
         rows = slice(i * height // size, -(-(i + 1) * height // size))
         columns = slice(j * width // size, -(-(j + 1) * width // size))
         np.testing.assert_allclose(found[:, i, j], x[:, rows, columns].mean((1, 2)), atol=1e-6)
+
+
+@pytest.mark.parametrize(("inputs", "stride", "shortcut"), [(16, 2, True), (16, 1, False), (8, 1, True), (8, 2, True)])
+def test_a_block_whose_sizes_differ_has_a_shortcut_of_its_own(inputs, stride, shortcut):
+    block = Bottleneck(inputs, 4, stride, "block", rngs=nnx.Rngs(0))
+    assert block.shortcut == shortcut
+    assert block(jnp.ones((1, 4, 4, inputs))).shape == (1, 4 // stride, 4 // stride, 16)

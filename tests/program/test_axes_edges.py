@@ -37,6 +37,8 @@ KEPT = {
     "two axes taken away": (lambda x: x[:, :1, :1].squeeze((1, 2)), (0, 1)),
     "the axis of one image taken away": (lambda x: x[:1].squeeze(0), (None, 2)),
     "space flat": (lambda x: x.reshape(2, 20, 3), (0, 2)),
+    "as long an axis, but another one": (lambda x: x.reshape(3, 2, 20), (None, None)),
+    "a longer one of the same length": (lambda x: x[:, :, :3].reshape(2, 3, 4, 3), (0, 3)),
     "all flat": (lambda x: x.reshape(2, 60), (0, None)),
     "images and rows flat": (lambda x: x.reshape(8, 5, 3), (None, 2)),
     "units cut in two": (lambda x: x[..., :2].reshape(2, 4, 5, 2, 1), (0, 3)),

@@ -153,3 +153,13 @@ def test_at_a_limit_a_clamp_is_held_to_it():
     image = jnp.array([-1.0, -0.5, 0.0, 0.7, 2.0]).reshape(1, 5, 1)
     regions = partition(lambda x: jax.lax.clamp(-0.5, x, jnp.float32(0.7)), image)
     assert [regions.states(image)[0].ravel().tolist()] == [[0, 0, 1, 2, 2]]
+
+
+COMPARED = {"gt": lambda x: x > 0.3, "ge": lambda x: x >= 0.3, "lt": lambda x: x < 0.3, "le": lambda x: x <= 0.3}
+
+
+@pytest.mark.parametrize("name", COMPARED)
+def test_the_margin_of_a_comparison_is_how_far_the_number_is_from_the_other(name):
+    regions = partition(lambda x: jnp.where(COMPARED[name](x), x, 2 * x), IMAGE)
+    _, (margin,) = regions.held(regions.states(IMAGE))(IMAGE, (0,))
+    np.testing.assert_allclose(margin[0], np.abs(IMAGE - 0.3), rtol=1e-6)
