@@ -185,3 +185,13 @@ def test_grey_images_get_the_channels_of_their_colors_and_others_are_copied():
     for colors in (np.ones((4, 2)), np.ones(3), np.ones((0, 3))):
         with pytest.raises(ValueError, match="colors are an array"):
             planting.colored(color, colors)
+
+
+USUAL = [((10, 10), [1, 2], [1, 2]), ((10, 1), [1, 2], [0]), ((1, 10), [0], [1, 2]), ((3, 2), [1], [1])]
+
+
+@pytest.mark.parametrize(("size", "rows", "columns"), USUAL)
+def test_the_usual_rectangle_is_a_fifth_of_the_image_one_pixel_from_the_corner(size, rows, columns):
+    mask = planting.region_mask(None, size)
+    assert mask.any(1).nonzero()[0].tolist() == rows
+    assert mask.any(0).nonzero()[0].tolist() == columns

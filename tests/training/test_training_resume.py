@@ -7,12 +7,15 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
+import optax
 import pytest
 from flax import nnx
+from safetensors.numpy import load_file
 from training_twins import Small, digits, run, same, weights
 
 import jaxcam.training.loop as loop
-from jaxcam.training import History, train
+from jaxcam.training import History, checkpoint, train
 
 
 @pytest.fixture(scope="module")
@@ -211,3 +214,14 @@ def test_what_killed_writers_left_is_removed(tmp_path):
         file.write_bytes(b"half")
     run(tmp_path, epochs=1)
     assert not any(file.exists() for file in left)
+
+
+def test_arrays_that_lie_column_by_column_are_written_row_by_row(tmp_path):
+    columns = {"w": np.asfortranarray(np.arange(6.0, dtype=np.float32).reshape(2, 3))}
+    moments = (optax.ScaleByAdamState(np.zeros((), np.int32), columns, columns), optax.EmptyState())
+    state = checkpoint.State(columns, dict(columns), moments, History())
+    checkpoint.write_state(tmp_path / "state.safetensors", state, {})
+    found = load_file(tmp_path / "state.safetensors")
+    assert len([name for name in found if name.endswith("/w")]) == 4
+    for name, array in found.items():
+        np.testing.assert_array_equal(array, columns["w"] if name.endswith("/w") else 0)
