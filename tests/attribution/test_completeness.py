@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import jaxcam as jc
-from jaxcam.attribution import completeness
+from jaxcam.attribution import completeness, paths
+from jaxcam.attribution.asking import Question
 from jaxcam.program.trace import trace_model
 
 KEY = jax.random.key(3)
@@ -116,3 +117,26 @@ def test_an_accelerator_rounds_products_of_float32_to_bfloat16(monkeypatch):
     assert completeness.precision(program) == 2.0**-7
     whole = trace_model(lambda x: (x > 0).sum((1, 2)), X.astype(jnp.float16))[0]
     assert completeness.precision(whole) == 2.0**-10
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_a_path_is_held_to_how_far_the_score_moves_on_it_up_or_down(sign):
+    question = Question(lambda x: sign * x.sum((1, 2, 3))[:, None], jnp.asarray(0))
+    x, zero = jnp.full((2, 4, 4, 1), 0.5), jnp.zeros((2, 4, 4, 1))
+    rest = (5, "riemann_middle", 2, False)
+    straight = paths._integrated_gradients(question, x, zero, *rest)
+    several = paths._integrated_gradients(question, x, jnp.stack([zero, -zero]), *rest)
+    guided = paths._guided_integrated_gradients(question, x, zero, jnp.asarray(0.25), jnp.asarray(0.1), 5, False)
+    for found, moved in ((straight, 4.0), (several, 4.0), (guided, 3.2)):  # of 8; the guided path asks at its left ends
+        np.testing.assert_allclose(found.owed, 8 * sign, rtol=1e-6)
+        np.testing.assert_allclose(found.total, 8 * sign, rtol=1e-6)
+        np.testing.assert_allclose(found.slack, 1000 * (moved + 8), rtol=1e-5)
+    kernel = jnp.asarray(np.random.default_rng(0).normal(size=(2, 4, 4, 1)), jnp.float32)
+    blurry = paths._blur_integrated_gradients(
+        Question(lambda x: sign * (x * kernel[: len(x)]).sum((1, 2, 3))[:, None], jnp.asarray(0)),
+        kernel,
+        jnp.asarray(1.0),
+        *rest,
+    )
+    assert (blurry.owed * sign > 0).all()
+    assert (blurry.slack > 1000 * jnp.abs(blurry.owed) * 1.05).all()
