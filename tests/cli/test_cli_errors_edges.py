@@ -331,3 +331,10 @@ def test_code_of_jaxcam_or_of_an_environment_is_nobodys_own():
     assert not is_own(Path("/home/you/nets.py"), Path("/home/me"))
     assert not is_own(package / "files.py", package.parent)
     assert not is_own(Path("/home/me/env/site-packages/jax/api.py"), Path("/home/me"))
+
+
+def test_who_leaves_a_run_unfinished_without_an_error_loses_nothing(tmp_path):
+    with RunDirectory("explain", tmp_path / "run", {}):
+        (tmp_path / "run/maps.npz").touch()
+    assert (tmp_path / "run/maps.npz").exists()
+    assert (tmp_path / "run" / RUN).exists()

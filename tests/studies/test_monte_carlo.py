@@ -139,3 +139,10 @@ def test_a_law_that_cannot_be_is_rejected_whatever_the_draws():
 
 def test_redundancy_without_a_test_has_no_resolution():
     assert studies.redundancy(MAPS).resolution is None
+
+
+@pytest.mark.parametrize("correction", ["holm", "benjamini-hochberg"])
+def test_where_nothing_is_left_to_chance_one_draw_is_enough(correction):
+    found = resolution(20, 3, correction, certain=3)
+    assert (found.smallest, found.needed, found.can_reject) == (0, 1, True)
+    assert resolution(1, 1, correction, level=1).needed == 1
