@@ -195,3 +195,13 @@ def test_the_usual_rectangle_is_a_fifth_of_the_image_one_pixel_from_the_corner(s
     mask = planting.region_mask(None, size)
     assert mask.any(1).nonzero()[0].tolist() == rows
     assert mask.any(0).nonzero()[0].tolist() == columns
+
+
+@pytest.mark.parametrize("classes", [3, 5, 7])
+def test_colors_are_as_far_apart_as_can_be_and_have_six_digits(classes):
+    colors = palette(classes)
+    assert (colors == colors.round(6)).all()
+    assert (colors.max(1) == 1).all()
+    assert (colors.min(1) == 0).all()
+    assert colors[0].tolist() == [1, 0, 0]
+    assert len(np.unique(colors, axis=0)) == classes
