@@ -3,7 +3,8 @@
     python tests/cli/interrupt_commands.py --each 75 --seed 0 --out interrupts.csv
 
 Four commands on small data: `train`, `averages`, `neurons` and `explain --method lime`. A moment is drawn evenly from
-the time that the command takes, from the start of its process to the end. Every second process compiles everything
+the time that the command takes, from the start of its process to the end; one that comes after the work is noted, and
+another is drawn. Every second process compiles everything
 anew, the others find it compiled. The table has a row for each interrupt, the summary is printed; the exit code is 1 if
 any interrupt was lost, any process crashed or took longer than `SOON`, or any command did not end with the same result.
 """
@@ -12,6 +13,7 @@ import argparse
 import contextlib
 import csv
 import dataclasses
+import itertools
 import json
 import os
 import random
@@ -195,15 +197,20 @@ def lengths_of(place: Path, caches: list[str]) -> dict[str, list[float]]:
 
 
 def interrupts(place: Path, each: int, seed: int, commands: list[str]) -> Iterator[Interrupt]:
-    """Interrupts commands in turn, each at moments of its own."""
+    """Interrupts commands in turn, each at moments of its own, until so many of each were at work when it came."""
     caches = [str(place / "compiled"), ""]
     lengths = lengths_of(place, caches)
     moments = {command: random.Random(f"{command} {seed}") for command in commands}
-    for number in range(each):
-        for command in commands:
+    left = dict.fromkeys(commands, each)
+    for number in itertools.count():
+        for command in [command for command, count in left.items() if count > 0]:
             length = lengths[command][number % 2]
             moment = moments[command].uniform(0, LAST * length)
-            yield interrupt(place, command, number, moment, length, caches[number % 2])
+            row = interrupt(place, command, number, moment, length, caches[number % 2])
+            left[command] -= row.outcome not in (ENDED, FINISHED)
+            yield row
+        if max(left.values()) <= 0:
+            return
 
 
 def is_good(row: Interrupt) -> bool:
@@ -235,7 +242,7 @@ def summary(rows: list[Interrupt]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--each", type=int, default=75, help="interrupts of each command")
+    parser.add_argument("--each", type=int, default=75, help="interrupts of each command while it is at work")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--command", choices=COMMANDS, action="append", help="of these commands only")
     parser.add_argument(
