@@ -163,3 +163,17 @@ def test_the_margin_of_a_comparison_is_how_far_the_number_is_from_the_other(name
     regions = partition(lambda x: jnp.where(COMPARED[name](x), x, 2 * x), IMAGE)
     _, (margin,) = regions.held(regions.states(IMAGE))(IMAGE, (0,))
     np.testing.assert_allclose(margin[0], np.abs(IMAGE - 0.3), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("function", "on"),
+    [
+        (lambda x: jnp.maximum(x, 0.1), IMAGE > 0.1),
+        (lambda x: jnp.maximum(0.1, x), IMAGE > 0.1),
+        (lambda x: jnp.minimum(x, 0.1), IMAGE < 0.1),
+        (lambda x: jnp.minimum(0.1, x), IMAGE < 0.1),
+    ],
+)
+def test_a_switch_is_on_where_the_constant_is_not_taken(function, on):
+    (state,) = partition(function, IMAGE).states(IMAGE)
+    np.testing.assert_array_equal(state[0], on)
