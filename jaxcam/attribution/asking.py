@@ -28,7 +28,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from jaxcam.attribution.budget import check_fits
-from jaxcam.attribution.completeness import Complete, check_complete, precision
+from jaxcam.attribution.completeness import Complete, check_complete, unit_roundoff
 from jaxcam.attribution.finite import culprit
 from jaxcam.attribution.targets import Contrast, Target, check_one_array, check_target, predicted, score
 from jaxcam.program.batch import batch_dependence
@@ -198,7 +198,7 @@ def _examine(
     if (complaint := batch_dependence(static, list(arrays), x, program)) is not None:
         raise ValueError(complaint)
     check_fits(program, shape)
-    return structure, precision(program)
+    return structure, unit_roundoff(program)
 
 
 def check_images(x: Any) -> None:

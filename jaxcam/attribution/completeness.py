@@ -62,7 +62,7 @@ def on_path(answer: Any, maps: Array, owed: Array, scores: Array, moved: Array) 
     return exact(answer, maps, owed, scores)._replace(slack=GROSSLY * (moved + jnp.abs(owed)))
 
 
-def precision(program: Program) -> float:
+def unit_roundoff(program: Program) -> float:
     """The unit roundoff of the coarsest numbers that a program computes with."""
     kinds = {aval.dtype for aval in program.avals.values() if jnp.issubdtype(aval.dtype, jnp.floating)}
     coarsest = max((float(jnp.finfo(kind).eps) for kind in kinds), default=0.0)
@@ -75,7 +75,7 @@ def check_complete(name: str, sides: tuple[Array, Array, Array, Array], eps: flo
     Args:
         name: of the method.
         sides: `Complete` without the answer.
-        eps: see `precision`.
+        eps: see `unit_roundoff`.
 
     Raises:
         ValueError: one does not.

@@ -94,7 +94,7 @@ def join(
     asked = [coordinator, processes, process, timeout]
     # Its input ends when this process does, however that comes about, and it with it.
     input_end, our_end = os.pipe()
-    with os.fdopen(our_end), os.fdopen(input_end) as its_input:
+    with os.fdopen(our_end, "w"), os.fdopen(input_end) as its_input:
         meeting = subprocess.Popen(
             [sys.executable, "-m", "jaxcam.neurons.meeting", json.dumps(asked)],
             env=os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},

@@ -107,16 +107,16 @@ def test_what_is_more_than_rounding(eps):
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
 def test_the_coarsest_numbers_of_a_program_set_its_rounding(dtype):
-    found = completeness.precision(trace_model(lambda x: net(x.astype(dtype).astype(jnp.float32)), X)[0])
+    found = completeness.unit_roundoff(trace_model(lambda x: net(x.astype(dtype).astype(jnp.float32)), X)[0])
     assert found == float(jnp.finfo(dtype).eps)
 
 
 def test_an_accelerator_rounds_products_of_float32_to_bfloat16(monkeypatch):
     program = trace_model(net, X)[0]
     monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
-    assert completeness.precision(program) == 2.0**-7
+    assert completeness.unit_roundoff(program) == 2.0**-7
     whole = trace_model(lambda x: (x > 0).sum((1, 2)), X.astype(jnp.float16))[0]
-    assert completeness.precision(whole) == 2.0**-10
+    assert completeness.unit_roundoff(whole) == 2.0**-10
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
